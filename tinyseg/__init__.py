@@ -1,0 +1,27 @@
+"""tinyseg: image segmentation from the gradient up, on NumPy, Numba and CuPy alone.
+
+The names below are the reading order of the package. Rooms that need Numba (`ts.ops` and all that stands on it) are
+loaded when first used, so that `import tinyseg` is quick; CuPy comes with the first GPU device.
+"""
+
+from importlib import import_module
+
+from .device import get_device
+from .gradcheck import adjoint_check, gradcheck
+from .tensor import Function, Tensor, no_grad, tensor
+
+__version__ = "0.1.0"
+
+_ROOMS = ("ops", "nn", "models", "losses", "optim", "metrics", "data")
+
+__all__ = ["Function", "Tensor", "adjoint_check", "get_device", "gradcheck", "no_grad", "tensor", *_ROOMS]
+
+
+def __getattr__(name):
+    if name in _ROOMS:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module 'tinyseg' has no attribute {name!r}; it has: {', '.join(__all__)}")
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,142 @@
+"""Where arrays live and kernels run. Everything that depends on the device goes through one object.
+
+    device.empty(shape, dtype)      an uninitialised array        device.launch(kernel, *args)    run a kernel
+    device.array(host_array)        copy to the device            device.numpy(array)             copy to the host
+    device.xp                       the array module (numpy; CuPy on a GPU) for operations that need no kernel
+
+`Device.launch` is the only dispatch in tinyseg: nothing outside this file asks which device it is on.
+"""
+
+import threading
+
+import numpy as np
+
+from .kernel import Kernel
+from .memory import Pool
+
+
+class Device:
+    """A place for arrays and kernels. `name` is what `get_device` was given; `xp` is its array module."""
+
+    name: str
+    xp = np
+
+    def empty(self, shape, dtype=np.float32):
+        """An uninitialised C-contiguous array on this device."""
+        raise NotImplementedError
+
+    def zeros(self, shape, dtype=np.float32):
+        """An array of zeros on this device."""
+        array = self.empty(shape, dtype)
+        array.fill(0)
+        return array
+
+    def array(self, host, dtype=None):
+        """Copy a NumPy array (or what NumPy makes an array of) to this device, C-contiguous."""
+        raise NotImplementedError
+
+    def copy(self, array):
+        """A C-contiguous copy on this device."""
+        copy = self.empty(array.shape, array.dtype)
+        copy[...] = array
+        return copy
+
+    def numpy(self, array) -> np.ndarray:
+        """Copy an array of this device to the host."""
+        raise NotImplementedError
+
+    def address(self, array) -> int:
+        """Where an array's first element lies."""
+        raise NotImplementedError
+
+    def launch(self, kernel: Kernel, *args) -> None:
+        """Run a kernel on arrays of this device: outputs, inputs, numbers."""
+        raise NotImplementedError
+
+    def __eq__(self, other):
+        return isinstance(other, Device) and self.name == other.name
+
+    def __hash__(self):
+        return hash(self.name)
+
+    def __repr__(self):
+        return f"device({self.name!r})"
+
+
+class Cpu(Device):
+    """NumPy arrays from an aligned pool, kernels compiled by Numba.
+
+    Kernels use all of Numba's threads (`NUMBA_NUM_THREADS`) and release the GIL. One kernel runs at a time: launches
+    from several Python threads wait for each other instead of competing for the cores.
+    """
+
+    name = "cpu"
+
+    def __init__(self):
+        self.pool = Pool()
+        self._one_at_a_time = threading.Lock()
+
+    def empty(self, shape, dtype=np.float32):
+        return self.pool.empty(shape, dtype)
+
+    def array(self, host, dtype=None):
+        host = np.asarray(host, dtype)
+        array = self.pool.empty(host.shape, host.dtype)
+        array[...] = host
+        return array
+
+    def numpy(self, array):
+        return np.array(array)
+
+    def address(self, array):
+        return array.__array_interface__["data"][0]
+
+    def launch(self, kernel, *args):
+        with self._one_at_a_time:
+            kernel.compiled(*args)
+
+
+_devices: dict[str, Device] = {}
+_making = threading.Lock()
+
+
+def get_device(name: str | Device = "auto") -> Device:
+    """The device of a name: "cpu", "cuda", "cuda:1", "emulated" or "auto" (the best there is). Always the same object.
+
+    Raises ValueError for a name that is none of these, RuntimeError for a device that this machine or this version
+    cannot use; the message says what to install.
+    """
+    if isinstance(name, Device):
+        return name
+    if name == "auto":
+        name = "cpu"  # the fastest device this version has kernels for
+    with _making:
+        if name not in _devices:
+            _devices[name] = _make(name)
+    return _devices[name]
+
+
+def _make(name: str) -> Device:
+    kind = name.split(":")[0]
+    if kind not in ("cpu", "cuda", "emulated") or (name != kind and kind != "cuda"):
+        raise ValueError(f"device {name!r} is unknown: expected 'cpu', 'cuda', 'cuda:1', 'emulated' or 'auto'")
+    if kind == "cpu":
+        return Cpu()
+    raise RuntimeError(f"device {name!r}: this version of tinyseg has no CUDA kernels yet; use device 'cpu'")
+
+
+def usable_devices() -> dict[str, str]:
+    """Each kind of device and, in words, whether it can be used and what to do if not."""
+    import importlib.util
+    import os
+
+    from .jit import cache_folder
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = os.environ.get("NUMBA_NUM_THREADS", cores)
+    cupy = "CuPy is installed" if importlib.util.find_spec("cupy") else "CuPy is not installed"
+    return {
+        "cpu": f"usable: {threads} threads, kernels cached in {cache_folder()}",
+        "cuda": f"not in this version ({cupy})",
+        "emulated": "not in this version",
+    }

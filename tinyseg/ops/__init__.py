@@ -1,0 +1,1 @@
+"""Every operator by name; importing it gives Tensor its operators."""

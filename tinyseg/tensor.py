@@ -1,0 +1,285 @@
+"""Reverse-mode differentiation, whole.
+
+A `Tensor` is an array that may remember which `Function` made it. A `Function` is one equation: `forward` on arrays
+and `backward` on arrays. The functions that made a tensor form a graph without cycles; `backward` walks it once, from
+the result to the leaves, and at each function applies the chain rule
+
+    dL/dx = (dy/dx)^T dL/dy.
+
+What a function saved for its backward pass is freed as the walk leaves it.
+"""
+
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+
+from .device import Device, get_device
+
+_thread = threading.local()
+
+
+def grad_enabled() -> bool:
+    """Whether operations are recorded for `backward` in this thread."""
+    return getattr(_thread, "grad_enabled", True)
+
+
+@contextmanager
+def no_grad():
+    """Inside this block nothing is recorded for `backward`, and nothing is kept for it.
+
+    Example:
+        with ts.no_grad():
+            logits = model(x)
+    """
+    before, _thread.grad_enabled = grad_enabled(), False
+    try:
+        yield
+    finally:
+        _thread.grad_enabled = before
+
+
+class Tensor:
+    """An array on a device, with an optional gradient.
+
+    `data` is the NumPy (or CuPy) array; `grad` is a Tensor after `backward`, for leaves that require it, and sums up
+    over several backward passes until it is set to None. Arithmetic, indexing and the methods of the operators are
+    those of NumPy and are differentiable; they are defined in `tinyseg.ops`.
+    """
+
+    __slots__ = ("__weakref__", "data", "device", "function", "grad", "output_index", "requires_grad")
+    __array_priority__ = 1000  # numpy_array + tensor is a Tensor
+
+    def __init__(self, data, device: Device, requires_grad: bool = False):
+        self.data = data
+        self.device = device
+        self.requires_grad = requires_grad
+        self.grad = None
+        self.function = None  # the Function that made this tensor; None for a leaf
+        self.output_index = 0  # which of its outputs this is
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    def __len__(self):
+        if not self.shape:
+            raise TypeError("len() of a tensor without axes")
+        return self.shape[0]
+
+    def __bool__(self):
+        return bool(self.item())
+
+    def __float__(self):
+        return float(self.item())
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def numpy(self) -> np.ndarray:
+        """A copy of the values on the host."""
+        return self.device.numpy(self.data)
+
+    def item(self):
+        """The value of a tensor of one element as a Python number."""
+        if self.size != 1:
+            raise ValueError(f"item: the tensor has {self.size} elements (shape {self.shape}), expected one")
+        return self.numpy().reshape(()).item()
+
+    def detach(self) -> "Tensor":
+        """The same values, cut from the graph."""
+        return Tensor(self.data, self.device)
+
+    def to(self, device: str | Device) -> "Tensor":
+        """A leaf with the same values on another device (itself if it is there already)."""
+        device = get_device(device)
+        if device == self.device:
+            return self
+        return Tensor(device.array(self.numpy()), device, self.requires_grad)
+
+    def backward(self, grad=None) -> None:
+        """Add dself/dleaf to `leaf.grad` for every leaf that requires a gradient; frees the graph on the way.
+
+        `grad` is dL/dself: an array or Tensor of this tensor's shape; without it the tensor must hold one element,
+        and 1 is taken. Raises RuntimeError if nothing here requires a gradient, or if the graph was walked before.
+        """
+        backward(self, grad)
+
+    def __repr__(self):
+        text = np.array2string(self.numpy(), precision=4, threshold=40, prefix="tensor(")
+        grad = f", made by {type(self.function).__name__}" if self.function else ""
+        grad = grad or (", requires_grad=True" if self.requires_grad else "")
+        return f"tensor({text}, {self.dtype}, {self.device.name!r}{grad})"
+
+
+def tensor(data, device: str | Device = "cpu", requires_grad: bool = False, dtype=None) -> Tensor:
+    """A leaf Tensor with a copy of `data` (array, nested list, number or Tensor).
+
+    NumPy arrays of float32, float64, and of integers keep their dtype; Python numbers and every other float become
+    float32. Raises TypeError for what cannot be an array of numbers, and for a gradient asked of integers.
+
+    Example:
+        x = ts.tensor(np.ones((1, 4, 4, 3), np.float32), requires_grad=True)
+    """
+    device = get_device(device)
+    if isinstance(data, Tensor):
+        data = data.numpy()
+    array = np.asarray(data, dtype)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"tensor: expected numbers, got {type(data).__name__} with dtype {array.dtype}")
+    if dtype is None and array.dtype.kind == "f":
+        if not isinstance(data, np.ndarray | np.generic) or array.dtype not in (np.float32, np.float64):
+            array = array.astype(np.float32)
+    if requires_grad and array.dtype.kind != "f":
+        raise TypeError(f"tensor: requires_grad=True needs floats, got {array.dtype}; cure: array.astype(np.float32)")
+    return Tensor(device.array(array), device, requires_grad)
+
+
+class Function:
+    """One differentiable equation. Subclass it, and call an instance on tensors.
+
+        class Square(Function):
+            def forward(self, x):          # arrays in, array out (or a tuple of arrays)
+                self.x = x                 # what backward needs is saved as an attribute
+                return x * x
+            def backward(self, dy):        # dL/dy in, dL/dx out: one for each input (None where there is none)
+                return 2 * self.x * dy
+
+        y = Square()(x)
+
+    Options (stride, axis, ...) are arguments of the constructor. Inside, `self.device` allocates and launches, and
+    `self.needs[i]` tells whether input i needs a gradient. `forward` must not change its inputs, nor `backward` dy.
+    """
+
+    device: Device
+    needs: tuple[bool, ...] = ()
+
+    def forward(self, *inputs):
+        raise NotImplementedError(f"{type(self).__name__}.forward")
+
+    def backward(self, *gradients):
+        raise NotImplementedError(f"{type(self).__name__}.backward")
+
+    def __call__(self, *inputs):
+        device = next((t.device for t in inputs if isinstance(t, Tensor)), None) or get_device("cpu")
+        tensors = [self._as_tensor(t, device, inputs) for t in inputs]
+        self.device = device
+        self.needs = tuple(grad_enabled() and t.requires_grad for t in tensors)
+        result = self.forward(*(t.data for t in tensors))
+        outputs = tuple(Tensor(a, device) for a in (result if isinstance(result, tuple) else (result,)))
+        if any(self.needs):
+            # An edge leads to the function that made the input, or to the leaf itself. The input's values are not
+            # kept by the graph: a function that needs them in backward has saved them.
+            self._edges = tuple(
+                ((t.function, t.output_index) if t.function else (t, 0)) if need else None
+                for t, need in zip(tensors, self.needs)
+            )
+            self._outputs = len(outputs)
+            for i, t in enumerate(outputs):
+                if t.dtype.kind == "f":
+                    t.requires_grad, t.function, t.output_index = True, self, i
+        return outputs if isinstance(result, tuple) else outputs[0]
+
+    def _output_count(self) -> int:
+        """How many outputs this function had; raises if `backward` has already passed here."""
+        if "_outputs" not in self.__dict__:
+            raise RuntimeError(
+                "backward: this graph was already walked and freed by an earlier backward; "
+                "cure: run the forward pass again, or add the losses and call backward once"
+            )
+        return self._outputs
+
+    def _free(self) -> None:
+        self.__dict__.clear()
+
+    def _as_tensor(self, value, device, inputs) -> Tensor:
+        if isinstance(value, Tensor):
+            if value.device != device:
+                name = type(self).__name__
+                raise ValueError(f"{name}: inputs are on {device.name!r} and {value.device.name!r}; cure: x.to(...)")
+            return value
+        if isinstance(value, int | float):  # a number takes the dtype of the tensor beside it
+            like = next((t.dtype for t in inputs if isinstance(t, Tensor) and t.dtype.kind == "f"), np.float32)
+            return tensor(np.asarray(value, like), device)
+        return tensor(value, device)
+
+
+def backward(root: Tensor, grad=None) -> None:
+    """See `Tensor.backward`."""
+    if not root.requires_grad:
+        raise RuntimeError("backward: nothing in the graph of this tensor requires a gradient (requires_grad=True)")
+    if grad is None:
+        if root.size != 1:
+            raise ValueError(f"backward: a tensor of shape {root.shape} needs grad=, an array of that shape")
+        grad = np.ones(root.shape, root.dtype)
+    grad = root.device.copy(grad.data) if isinstance(grad, Tensor) else root.device.array(grad, root.dtype)
+    if grad.shape != root.shape:
+        raise ValueError(f"backward: grad has shape {grad.shape}, expected {root.shape}")
+    if root.function is None:
+        _add_to_leaf(root, grad, set())
+        return
+    given = set()  # addresses of the arrays that became the gradient of a leaf: no two leaves may share one
+    gradients = {root.function: _at(root.output_index, root.function._output_count(), grad)}
+    for function in _topological_order(root.function):
+        results = function.backward(*gradients.pop(function))
+        edges, device = function._edges, function.device
+        function._free()
+        for edge, dx in zip(edges, results if isinstance(results, tuple) else (results,), strict=True):
+            if edge is None or dx is None:
+                continue
+            target, i = edge
+            if isinstance(target, Tensor):
+                _add_to_leaf(target, dx, given)
+            elif target not in gradients:
+                gradients[target] = _at(i, target._outputs, dx)
+            else:
+                slots = gradients[target]
+                slots[i] = dx if slots[i] is None else _sum(device, slots[i], dx)
+        del results, dx
+
+
+def _at(i, count, value):
+    slots = [None] * count
+    slots[i] = value
+    return slots
+
+
+def _topological_order(last: Function) -> list[Function]:
+    """Functions from the last to the first, each before all those whose results it took (depth first, no recursion)."""
+    done, order, stack = set(), [], [(last, False)]
+    while stack:
+        function, expanded = stack.pop()
+        if expanded:
+            order.append(function)
+        elif function not in done:
+            done.add(function)
+            function._output_count()
+            stack.append((function, True))
+            stack += [(e[0], False) for e in function._edges if e is not None and isinstance(e[0], Function)]
+    return order[::-1]
+
+
+def _sum(device: Device, a, b):
+    return device.xp.add(a, b, out=device.empty(a.shape, a.dtype))
+
+
+def _add_to_leaf(leaf: Tensor, grad, given: set[int]) -> None:
+    device = leaf.device
+    if leaf.grad is not None:
+        grad = _sum(device, leaf.grad.data, grad)
+    elif device.address(grad) in given or not grad.flags.c_contiguous:
+        grad = device.copy(grad)
+    given.add(device.address(grad))
+    leaf.grad = Tensor(grad, device)
