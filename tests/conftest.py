@@ -1,0 +1,23 @@
+"""Hypothesis profiles (HYPOTHESIS_PROFILE=ci|deep) and the devices under test (--device cpu --device emulated)."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+import tinyseg as ts
+
+_common = dict(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+settings.register_profile("ci", derandomize=True, database=None, max_examples=25, **_common)
+settings.register_profile("deep", max_examples=1000, **_common)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--device", action="append", help="device under test; may be given several times (default: cpu)")
+
+
+def pytest_generate_tests(metafunc):
+    """A test with an argument `device` runs once on each device under test."""
+    if "device" in metafunc.fixturenames:
+        names = metafunc.config.getoption("--device") or ["cpu"]
+        metafunc.parametrize("device", [ts.get_device(name) for name in names], ids=names, scope="session")
