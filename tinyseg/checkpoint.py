@@ -1,0 +1,255 @@
+"""Models on disk: an .npz file with a JSON header. Never pickle, never half a file.
+
+    header          JSON: format version, how to build the model, classes, colours, normalisation, progress, options
+    model/NAME      one array for each entry of model.state_dict()
+    optimizer/NAME  the optimiser's arrays          training/NAME  what else a run needs to go on to the bit
+
+`numpy.load(path, allow_pickle=False)` reads the file. It is written beside its place, flushed to the disk and renamed,
+so that a crash leaves the old file or the new one. What is read is not trusted: members must be stored uncompressed
+(no bomb unpacks), must carry their checksum, and must hold numbers of exactly the promised shape.
+"""
+
+import io
+import json
+import os
+import zipfile
+from dataclasses import asdict, dataclass, field
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+FORMAT, VERSION = "tinyseg", 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be read or does not fit; the message names the file, what is wrong and the cure."""
+
+
+@dataclass
+class Info:
+    """What a model should be told beside its weights; `model.info` after `ts.load`.
+
+    class_names: one a class. palette: (K, 3) colours in [0, 255], one a class. mean, std: one a channel, of pixels in
+    [0, 1]; the model is fed (pixels - mean) / std. scale: the images were resized by it. metrics: of the validation set.
+    """
+
+    class_names: list[str]
+    palette: list[list[int]]
+    mean: list[float]
+    std: list[float]
+    scale: float = 1.0
+    epoch: int = 0
+    step: int = 0
+    metrics: dict = field(default_factory=dict)
+
+
+def info_of(model) -> Info:
+    """`model.info`, or a default for a model that was never told: numbered classes, VOC's colours, pixels in [0, 1]."""
+    if getattr(model, "info", None) is None:
+        from .data.image import voc_palette
+
+        config = getattr(model, "config", None) or {}
+        classes, channels = config.get("num_classes", 0), config.get("in_channels", 3)
+        names = [f"class {i}" for i in range(classes)]
+        model.info = Info(names, voc_palette()[:classes].tolist(), [0.0] * channels, [1.0] * channels)
+    return model.info
+
+
+def save(path: str | Path, model, *, class_names=None, palette=None, mean=None, std=None, metrics=None) -> None:
+    """Write a model to an .npz file, atomically.
+
+    class_names (K), palette (K, 3) in [0, 255], mean and std (C) of pixels in [0, 1] and metrics replace what
+    `model.info` says; `ts.predict` and the command line use them.
+
+    Raises: CheckpointError where the file cannot be written or an argument has the wrong length.
+    Example: ts.save("model.npz", model, class_names=["cell", "membrane"])
+    """
+    info = info_of(model)
+    for name, value in (("class_names", class_names), ("palette", palette), ("mean", mean), ("std", std)):
+        if value is not None:
+            setattr(info, name, np.asarray(value).tolist())
+    if metrics is not None:
+        info.metrics = dict(metrics)
+    write(path, *model_parts(model))
+
+
+def load(path: str | Path, device: str = "cpu", model=None):
+    """Read a model; it comes in evaluation mode, with `model.info` (class_names, palette, mean, std, metrics ...).
+
+    `model`: an instance to fill, for a class of your own that `ts.models` does not know.
+
+    Raises: CheckpointError, naming the file and the cure, for a file that is missing, truncated, damaged, of another
+        program or of a newer version, and for weights that do not fit the model.
+    Example: model = ts.load("runs/a/best.npz")
+    """
+    header, arrays = read(path)
+    model = fill(path, header, arrays, model)
+    return model.to(device).eval()
+
+
+def model_parts(model) -> tuple[dict, dict[str, np.ndarray]]:
+    """The header and the arrays that describe a model."""
+    info = info_of(model)
+    classes = (getattr(model, "config", None) or {}).get("num_classes")
+    for name in ("class_names", "palette"):
+        if classes is not None and len(getattr(info, name)) != classes:
+            raise CheckpointError(f"save: {len(getattr(info, name))} {name} but the model has {classes} classes")
+    header = {"config": getattr(model, "config", None), "class": type(model).__name__, "info": asdict(info)}
+    return header, {f"model/{name}": _host(a) for name, a in model.state_dict().items()}
+
+
+def fill(path, header: dict, arrays: dict[str, np.ndarray], model=None):
+    """The model that `read` found: built from the header (or given), its weights checked one by one and copied in."""
+    weights = part(arrays, "model")
+    if model is None:
+        model = _build(path, header, weights)
+    expected = {name: np.shape(a) for name, a in model.state_dict().items()}
+    missing = [name for name in expected if name not in weights]
+    surplus = [name for name in weights if name not in expected]
+    if missing or surplus:
+        words = [f"lacks {_some(missing)}"] * bool(missing) + [f"has {_some(surplus)} too many"] * bool(surplus)
+        raise CheckpointError(f"{path}: it does not fit {type(model).__name__}: {', '.join(words)}; cure: load it with "
+                              "the model that it was saved from")
+    for name, shape in expected.items():
+        if weights[name].shape != shape:
+            raise CheckpointError(f"{path}: {name} has shape {weights[name].shape} but {type(model).__name__} expects "
+                                  f"{shape}; cure: build the model with the same width, classes and input channels")
+    try:
+        model.load_state_dict(weights)
+        model.info = _info(header["info"])
+    except Exception as error:  # a hostile header can hold anything
+        raise CheckpointError(f"{path}: its header makes no sense ({_words(error)}); cure: save it again") from error
+    return model
+
+
+def part(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """The arrays under one heading: part(arrays, "model") has the names of model.state_dict()."""
+    return {key.removeprefix(f"{name}/"): a for key, a in arrays.items() if key.startswith(f"{name}/")}
+
+
+def write(path: str | Path, header: dict, arrays: dict[str, np.ndarray]) -> None:
+    """Write header and arrays beside `path`, flush them to the disk, and rename: all or nothing."""
+    path = Path(path)
+    header = {"format": FORMAT, "version": VERSION, **header}
+    text = np.frombuffer(json.dumps(plain(header), indent=1).encode(), np.uint8)
+
+    def content(file):
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+            for name, array in {"header": text, **arrays}.items():
+                # one date for all: equal models are equal files
+                entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+                with archive.open(entry, "w", force_zip64=array.nbytes >= 2**31 - 2**16) as member:
+                    np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+
+    write_atomically(path, content)
+
+
+def write_atomically(path: Path, content) -> None:
+    """Call content(file) on a temporary file beside `path`, then put it in place; readers see the old or the new."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(beside, "wb") as file:
+            content(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written ({_words(error)})") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read(path: str | Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """The header and the arrays of a checkpoint, on the host. Raises CheckpointError; runs nothing that the file says."""
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            if "header.npy" not in archive.namelist():
+                raise CheckpointError(f"{path}: not a checkpoint of tinyseg (it has no header); cure: a file that ts.save wrote")
+            if any(e.compress_type != zipfile.ZIP_STORED for e in entries):
+                raise CheckpointError(f"{path}: compressed members, which tinyseg never writes; cure: save it with ts.save")
+            if sum(e.file_size for e in entries) > path.stat().st_size:
+                raise CheckpointError(f"{path}: its members claim more bytes than the file has; do not trust it")
+            arrays = {e.filename.removesuffix(".npy"): _array(archive.read(e)) for e in entries}
+        header = json.loads(arrays.pop("header").tobytes())
+        kind, version = header["format"], header["version"]
+    except CheckpointError:
+        raise
+    except Exception as error:  # on a damaged file zipfile, numpy and json raise nearly anything
+        raise CheckpointError(f"{path}: truncated, damaged or not a checkpoint of tinyseg ({_words(error)}); cure: copy "
+                              "it again, or take the other of best.npz and last.npz") from error
+    if kind != FORMAT or not isinstance(version, int):
+        raise CheckpointError(f"{path}: not a checkpoint of tinyseg (format {kind!r})")
+    if version > VERSION:
+        raise CheckpointError(f"{path}: format version {version}, this tinyseg reads up to {VERSION}; cure: a newer tinyseg")
+    return header, arrays
+
+
+def plain(value):
+    """The value as JSON knows it: NumPy numbers and arrays become Python's, nan and infinity become None."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _array(data: bytes) -> np.ndarray:
+    """The array of an .npy member; its shape must account for every byte, so that no header can ask for memory."""
+    file = io.BytesIO(data)
+    version = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = header(file)
+    if dtype.hasobject or dtype.kind not in "fiub":
+        raise ValueError(f"an array of {dtype}, where only numbers are allowed")
+    if fortran or prod(shape) * dtype.itemsize != len(data) - file.tell():
+        raise ValueError(f"an array of shape {shape} in {len(data)} bytes")
+    return np.frombuffer(data, dtype, offset=file.tell()).reshape(shape).copy()
+
+
+def _build(path, header, weights):
+    """The model that the header names. Its sizes must be found among the weights, before memory is spent on them."""
+    from . import models
+
+    config = header.get("config")
+    if not isinstance(config, dict) or config.get("name") not in models.names():
+        name = config.get("name") if isinstance(config, dict) else header.get("class")
+        raise CheckpointError(f"{path}: a model {name!r}, which ts.models does not know; cure: build it yourself and call "
+                              "ts.load(path, model=...)")
+    largest = max([64, *(n for a in weights.values() if a.size for n in a.shape)])
+    if any(isinstance(v, int | float) and not 0 <= v <= largest for k, v in config.items() if k != "seed"):
+        raise CheckpointError(f"{path}: its header promises {config}, which its weights do not bear out; do not trust it")
+    try:
+        return models.create(**config)
+    except Exception as error:
+        raise CheckpointError(f"{path}: its model cannot be built from {config} ({_words(error)})") from error
+
+
+def _info(fields) -> Info:
+    info = Info(**fields)
+    info.class_names = [str(name) for name in info.class_names]
+    info.palette = np.asarray(info.palette, np.uint8).reshape(len(info.class_names), 3).tolist()
+    info.mean, info.std = ([float(v) for v in values] for values in (info.mean, info.std))
+    info.scale, info.epoch, info.step = float(info.scale), int(info.epoch), int(info.step)
+    if len(info.mean) != len(info.std) or not isinstance(info.metrics, dict) or not 0 < info.scale <= 16:
+        raise ValueError("mean, std, scale or metrics")
+    return info
+
+
+def _host(value) -> np.ndarray:
+    return value if isinstance(value, np.ndarray) else value.numpy()
+
+
+def _some(names):
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
