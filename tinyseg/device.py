@@ -11,6 +11,7 @@ import threading
 
 import numpy as np
 
+from .jit import thread_count
 from .kernel import Kernel
 from .memory import Pool
 
@@ -20,6 +21,7 @@ class Device:
 
     name: str
     xp = np
+    threads = 1  # how many shares of a sum are worth adding up side by side
 
     def empty(self, shape, dtype=np.float32):
         """An uninitialised C-contiguous array on this device."""
@@ -75,6 +77,10 @@ class Cpu(Device):
     def __init__(self):
         self.pool = Pool()
         self._one_at_a_time = threading.Lock()
+
+    @property
+    def threads(self):
+        return thread_count()
 
     def empty(self, shape, dtype=np.float32):
         return self.pool.empty(shape, dtype)

@@ -26,6 +26,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tinyseg"
 
 
+def thread_count() -> int:
+    """How many threads a kernel runs on (`NUMBA_NUM_THREADS`, `numba.set_num_threads`)."""
+    from numba import get_num_threads
+
+    return get_num_threads()
+
+
 def _reached_files(function) -> set[Path]:
     """The tinyseg source files of a function and of all that it names, transitively."""
     package = Path(__file__).parent

@@ -1,0 +1,12 @@
+"""Convolution: one equation (`conv2d.py`), its adjoint (`conv_transpose2d.py`), and the CPU bodies that make it fast.
+
+simd.py     the micro-kernel: a small tile of the result held in vector registers
+direct.py   implicit GEMM on that tile: any stride, padding, dilation, groups
+depthwise.py   one filter a channel: no sum over channels, so no GEMM
+plain.py    the definition: the loops of the equation, for every dtype; what the others are tested against
+"""
+
+from .conv2d import conv2d
+from .conv_transpose2d import conv_transpose2d
+
+__all__ = ["conv2d", "conv_transpose2d"]

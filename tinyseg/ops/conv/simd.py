@@ -1,0 +1,169 @@
+"""The micro-kernel of every fast convolution: a ROWS x COLUMNS tile of the result, held in vector registers.
+
+    C[m, j] = start[m, j] + sum_{t < taps} sum_{i < run} A[t, m, i] B[t, i, j]        m < ROWS, j < COLUMNS
+
+For each step i one element of each of the ROWS rows of A is broadcast and multiplied into COLUMNS / LANES vectors of B:
+ROWS * COLUMNS multiply-adds for ROWS + COLUMNS / LANES loads, so that the multiply-add units are the only limit. The
+rows of A are *addresses in a table*, one for each tap and row. So a convolution needs no copy of its input: the table
+names the pixels that a tap sees, padding is the address of a row of zeros, and a tap that sees only padding has no entry.
+
+Numba's own vectoriser does not keep such a tile in registers; here it is written in LLVM's language, which Numba
+compiles like any other code. The tile's size follows from the machine's vector registers.
+"""
+
+import os
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+
+def _vector_shape() -> tuple[int, int, int]:
+    """(lanes, rows, vectors) for this CPU; rows * vectors accumulators + vectors + 1 must fit its registers."""
+    if os.environ.get("NUMBA_CPU_NAME"):  # compiling for another CPU than this one: assume little
+        wide = {"avx2": "haswell" in os.environ["NUMBA_CPU_NAME"]}
+    else:
+        wide = llvm.get_host_cpu_features()
+    if wide.get("avx512f"):
+        return 16, 8, 2  # 32 registers of 512 bits
+    if wide.get("avx2"):
+        return 8, 6, 2  # 16 registers of 256 bits
+    if wide.get("neon"):
+        return 4, 8, 2  # 32 registers of 128 bits
+    return 4, 4, 2  # 16 registers of 128 bits
+
+
+LANES, ROWS, VECTORS = _vector_shape()
+COLUMNS = LANES * VECTORS
+ENTRY = ROWS + 1  # int64 numbers of a table entry: the offset of B in bytes, then the address of each row of A
+
+_f32, _i32, _i64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+_vector = ir.VectorType(_f32, LANES)
+
+
+@intrinsic
+def address(typing_context, array):
+    """address(array) -> int64: where its first element lies."""
+
+    def emit(context, builder, signature, args):
+        return builder.ptrtoint(context.make_array(signature.args[0])(context, builder, args[0]).data, _i64)
+
+    return types.int64(array), emit
+
+
+def _emit_tile_function(module) -> ir.Function:
+    """The micro-kernel as an LLVM function of int64 arguments (see `multiply_tile`)."""
+    name = f"multiply_tile_{ROWS}x{VECTORS}x{LANES}"
+    if name in module.globals:
+        return module.globals[name]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_i64] * 10), name)
+    function.linkage = "internal"
+    function.attributes.add("noinline")
+    table, taps, run, a_step, a_shift, panel, c_rows, c_shift, start, accumulate = function.args
+    fma = cgutils.get_or_insert_function(
+        module, ir.FunctionType(_vector, [_vector] * 3), f"llvm.fma.v{LANES}f32"
+    )
+    names = ("entry", "old", "new", "tap", "fetch", "step", "body", "next", "store")
+    block = {n: function.append_basic_block(n) for n in names}
+    b = ir.IRBuilder(block["entry"])
+    tile = [(m, j) for m in range(ROWS) for j in range(VECTORS)]
+
+    def number(value):
+        return ir.Constant(_i64, value)
+
+    def load_i64(base, index):
+        return b.load(b.gep(b.inttoptr(base, _i64.as_pointer()), [index]))
+
+    def vector_at(base, j):
+        return b.inttoptr(b.add(base, number(4 * LANES * j)), _vector.as_pointer())
+
+    def broadcast(pointer):
+        undefined = ir.Constant(_vector, ir.Undefined)
+        one = b.insert_element(undefined, b.load(pointer, align=4), ir.Constant(_i32, 0))
+        return b.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_i32, LANES), [0] * LANES))
+
+    # the tile starts from C itself or from one row (the bias, or zeros)
+    c = [b.add(load_i64(c_rows, number(m)), c_shift) for m in range(ROWS)]
+    b.cbranch(b.icmp_signed("!=", accumulate, number(0)), block["old"], block["new"])
+    b.position_at_end(block["old"])
+    old = {(m, j): b.load(vector_at(c[m], j), align=4) for m, j in tile}
+    b.branch(block["tap"])
+    b.position_at_end(block["new"])
+    row = [b.load(vector_at(start, j), align=4) for j in range(VECTORS)]
+    b.branch(block["tap"])
+
+    # for each tap ...
+    b.position_at_end(block["tap"])
+    t = b.phi(_i64)
+    outer = {at: b.phi(_vector) for at in tile}
+    t.add_incoming(number(0), block["old"])
+    t.add_incoming(number(0), block["new"])
+    for m, j in tile:
+        outer[m, j].add_incoming(old[m, j], block["old"])
+        outer[m, j].add_incoming(row[j], block["new"])
+    b.cbranch(b.icmp_signed("<", t, taps), block["fetch"], block["store"])
+
+    b.position_at_end(block["fetch"])
+    entry = b.mul(t, number(ENTRY))
+    b_first = b.inttoptr(b.add(panel, load_i64(table, entry)), _f32.as_pointer())
+    a = [
+        b.inttoptr(b.add(load_i64(table, b.add(entry, number(1 + m))), a_shift), ir.IntType(8).as_pointer())
+        for m in range(ROWS)
+    ]
+    b.branch(block["step"])
+
+    # ... for each step of the run: VECTORS loads of B, ROWS broadcasts of A, ROWS * VECTORS multiply-adds
+    b.position_at_end(block["step"])
+    i, offset, b_row = b.phi(_i64), b.phi(_i64), b.phi(_f32.as_pointer())
+    inner = {at: b.phi(_vector) for at in tile}
+    for phi, value in ((i, number(0)), (offset, number(0)), (b_row, b_first)):
+        phi.add_incoming(value, block["fetch"])
+    for at in tile:
+        inner[at].add_incoming(outer[at], block["fetch"])
+    b.cbranch(b.icmp_signed("<", i, run), block["body"], block["next"])
+
+    b.position_at_end(block["body"])
+    vectors = [
+        b.load(b.bitcast(b.gep(b_row, [number(LANES * j)]), _vector.as_pointer()), align=4) for j in range(VECTORS)
+    ]
+    for m in range(ROWS):
+        element = broadcast(b.bitcast(b.gep(a[m], [offset]), _f32.as_pointer()))
+        for j in range(VECTORS):
+            inner[m, j].add_incoming(b.call(fma, [element, vectors[j], inner[m, j]]), block["body"])
+    i.add_incoming(b.add(i, number(1)), block["body"])
+    offset.add_incoming(b.add(offset, a_step), block["body"])
+    b_row.add_incoming(b.gep(b_row, [number(COLUMNS)]), block["body"])
+    b.branch(block["step"])
+
+    b.position_at_end(block["next"])
+    t.add_incoming(b.add(t, number(1)), block["next"])
+    for at in tile:
+        outer[at].add_incoming(inner[at], block["next"])
+    b.branch(block["tap"])
+
+    b.position_at_end(block["store"])
+    for m, j in tile:
+        b.store(outer[m, j], vector_at(c[m], j), align=4)
+    b.ret_void()
+    return function
+
+
+@intrinsic
+def multiply_tile(typing_context, table, taps, run, a_step, a_shift, panel, c_rows, c_shift, start, accumulate):
+    """The micro-kernel; every argument an int64, addresses and steps in bytes.
+
+    table       taps entries of ENTRY numbers: offset of the tap's B in the panel, address of each of ROWS rows of A
+    run         length of the inner sum; a_step: from A[t, m, i] to A[t, m, i + 1]; a_shift: added to every row of A
+    panel       address of B, whose rows are COLUMNS floats apart
+    c_rows      address of ROWS addresses: where the rows of C lie (several may be one row that nobody reads);
+                c_shift: added to each
+    start       address of COLUMNS floats from which every row of C starts, unless accumulate is 1: then from C
+    """
+
+    def emit(context, builder, signature, args):
+        builder.call(_emit_tile_function(builder.module), args)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 10), emit
