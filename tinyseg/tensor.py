@@ -11,6 +11,7 @@ What a function saved for its backward pass is freed as the walk leaves it.
 
 import threading
 from contextlib import contextmanager
+from importlib import import_module
 
 import numpy as np
 
@@ -44,11 +45,11 @@ class Tensor:
 
     `data` is the NumPy (or CuPy) array; `grad` is a Tensor after `backward`, for leaves that require it, and sums up
     over several backward passes until it is set to None. Arithmetic, indexing and the methods of the operators are
-    those of NumPy and are differentiable; they are defined in `tinyseg.ops`.
+    those of NumPy and are differentiable; they are defined in `tinyseg.ops`, which is imported at their first use.
     """
 
     __slots__ = ("__weakref__", "data", "device", "function", "grad", "output_index", "requires_grad")
-    __array_priority__ = 1000  # numpy_array + tensor is a Tensor
+    __array_ufunc__ = None  # numpy_array + tensor asks the tensor, and is one
 
     def __init__(self, data, device: Device, requires_grad: bool = False):
         self.data = data
@@ -88,6 +89,13 @@ class Tensor:
     def __iter__(self):
         return (self[i] for i in range(len(self)))
 
+    def __array__(self, dtype=None, copy=None):
+        return self.numpy().astype(dtype or self.dtype, copy=False)
+
+    def __getattr__(self, name):
+        import_module(".ops", __package__)  # gives Tensor its methods
+        return object.__getattribute__(self, name)
+
     def numpy(self) -> np.ndarray:
         """A copy of the values on the host."""
         return self.device.numpy(self.data)
@@ -122,6 +130,20 @@ class Tensor:
         grad = f", made by {type(self.function).__name__}" if self.function else ""
         grad = grad or (", requires_grad=True" if self.requires_grad else "")
         return f"tensor({text}, {self.dtype}, {self.device.name!r}{grad})"
+
+
+def _first_use(name):
+    def operator(self, *operands):
+        import_module(".ops", __package__)  # puts the operators in the place of these
+        return getattr(self, name)(*operands)
+
+    return operator
+
+
+for _name in (
+    "add radd sub rsub mul rmul truediv rtruediv pow rpow matmul rmatmul neg abs lt le gt ge eq ne getitem"
+).split():
+    setattr(Tensor, f"__{_name}__", _first_use(f"__{_name}__"))
 
 
 def tensor(data, device: str | Device = "cpu", requires_grad: bool = False, dtype=None) -> Tensor:
@@ -161,6 +183,7 @@ class Function:
 
     Options (stride, axis, ...) are arguments of the constructor. Inside, `self.device` allocates and launches, and
     `self.needs[i]` tells whether input i needs a gradient. `forward` must not change its inputs, nor `backward` dy.
+    All that comes in is C-contiguous; both may return views, which are copied where they are not.
     """
 
     device: Device
@@ -178,7 +201,8 @@ class Function:
         self.device = device
         self.needs = tuple(grad_enabled() and t.requires_grad for t in tensors)
         result = self.forward(*(t.data for t in tensors))
-        outputs = tuple(Tensor(a, device) for a in (result if isinstance(result, tuple) else (result,)))
+        results = result if isinstance(result, tuple) else (result,)
+        outputs = tuple(Tensor(_contiguous(device, a), device) for a in results)
         if any(self.needs):
             # An edge leads to the function that made the input, or to the leaf itself. The input's values are not
             # kept by the graph: a function that needs them in backward has saved them.
@@ -210,8 +234,11 @@ class Function:
                 name = type(self).__name__
                 raise ValueError(f"{name}: inputs are on {device.name!r} and {value.device.name!r}; cure: x.to(...)")
             return value
-        if isinstance(value, int | float):  # a number takes the dtype of the tensor beside it
-            like = next((t.dtype for t in inputs if isinstance(t, Tensor) and t.dtype.kind == "f"), np.float32)
+        if isinstance(value, int | float | np.generic):  # a number takes the dtype of the tensor beside it
+            dtypes = [t.dtype for t in inputs if isinstance(t, Tensor | np.ndarray)]
+            like = next((d for d in dtypes if d.kind == "f"), None) or np.result_type(value, *dtypes)
+            if like.kind == "f" and like not in dtypes:
+                like = np.float32
             return tensor(np.asarray(value, like), device)
         return tensor(value, device)
 
@@ -239,6 +266,7 @@ def backward(root: Tensor, grad=None) -> None:
         for edge, dx in zip(edges, results if isinstance(results, tuple) else (results,), strict=True):
             if edge is None or dx is None:
                 continue
+            dx = _contiguous(device, dx)
             target, i = edge
             if isinstance(target, Tensor):
                 _add_to_leaf(target, dx, given)
@@ -271,6 +299,10 @@ def _topological_order(last: Function) -> list[Function]:
     return order[::-1]
 
 
+def _contiguous(device: Device, array):
+    return array if array.flags.c_contiguous else device.copy(array)
+
+
 def _sum(device: Device, a, b):
     return device.xp.add(a, b, out=device.empty(a.shape, a.dtype))
 
@@ -279,7 +311,7 @@ def _add_to_leaf(leaf: Tensor, grad, given: set[int]) -> None:
     device = leaf.device
     if leaf.grad is not None:
         grad = _sum(device, leaf.grad.data, grad)
-    elif device.address(grad) in given or not grad.flags.c_contiguous:
+    elif device.address(grad) in given:
         grad = device.copy(grad)
     given.add(device.address(grad))
     leaf.grad = Tensor(grad, device)
