@@ -140,7 +140,7 @@ def write(path: str | Path, header: dict, arrays: dict[str, np.ndarray]) -> None
                 # one date for all: equal models are equal files
                 entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
                 with archive.open(entry, "w", force_zip64=array.nbytes >= 2**31 - 2**16) as member:
-                    np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+                    np.lib.format.write_array(member, np.asarray(array, order="C"), allow_pickle=False)
 
     write_atomically(path, content)
 

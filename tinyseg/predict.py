@@ -136,17 +136,13 @@ def _probabilities(model, pixels, flip, scales):
 
 
 def _logits(model, pixels):
-    """(h, w, C) -> Tensor (1, h, w, K), with the border mirrored for models whose output is smaller than their input."""
+    """(h, w, C) -> Tensor (1, h, w, K), the border mirrored for a model of valid convolutions, which says its `margin`."""
     from .tensor import tensor
 
-    device = next(iter(model.parameters())).device
-    size, margin = pixels.shape[:2], (0, 0)
-    for _ in range(4):
-        around = [(m, m) for m in margin] + [(0, 0)]
-        logits = model(tensor(np.pad(pixels, around, mode="reflect")[None], device))
-        short = [n - got for n, got in zip(size, logits.shape[1:3])]
-        if max(short) <= 0:
-            y, x = (-s // 2 for s in short)
-            return logits[:, y : y + size[0], x : x + size[1]] if min(short) < 0 else logits
-        margin = tuple(m + max(0, -(-s // 2)) for m, s in zip(margin, short))
-    raise ValueError(f"predict: {type(model).__name__} gives {logits.shape[1:3]} pixels for an image of {size}, however wide its margin")
+    (height, width), margin = pixels.shape[:2], getattr(model, "margin", 0)
+    if margin:
+        sides = (model.valid_size(n + 2 * margin) for n in (height, width))
+        around = [(margin, side - margin - n) for side, n in zip(sides, (height, width))]
+        pixels = np.pad(pixels, [*around, (0, 0)], mode="reflect")
+    logits = model(tensor(np.ascontiguousarray(pixels)[None], next(iter(model.parameters())).device))
+    return logits[:, :height, :width] if logits.shape[1:3] != (height, width) else logits

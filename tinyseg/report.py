@@ -1,9 +1,13 @@
-"""What a run shows: curves.png, samples.png, and tables of IoU in plain text. Pictures are drawn with Pillow alone.
+"""What a run shows: its progress line, tables of IoU, curves.png and samples.png. Pictures are drawn with Pillow alone.
 
 curves:   the loss of every step and its running mean; mean IoU and pixel accuracy of every validation.
 samples:  image | truth | prediction, one row an image, under them the colour of each class.
 """
 
+import logging
+import shutil
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -182,3 +186,68 @@ def _write(path, sheet):
     from .checkpoint import write_atomically
 
     write_atomically(Path(path), lambda file: sheet.save(file, "PNG", optimize=True))
+
+
+class Progress:
+    """What a command says while it works: lines that stay (`say`), and one that changes (`show`).
+
+    On a terminal the changing line is rewritten in place; in a file or a pipe it is printed every ten seconds. As a
+    handler of the logger "tinyseg" it also tells when kernels are compiled, in one quiet line.
+    """
+
+    def __init__(self, stream=None):
+        self.stream = stream or sys.stdout
+        self.rewrites = self.stream.isatty()
+        self.compiled = 0
+        self._shown, self._last = 0, time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Print lines that stay."""
+        self._write(text + "\n")
+        self._shown = 0
+
+    def show(self, text: str) -> None:
+        """Change the line that changes."""
+        if self.rewrites:
+            width = shutil.get_terminal_size().columns - 1
+            self._write(text[:width])
+            self._shown = min(len(text), width)
+        elif time.monotonic() - self._last > 10:
+            self._last = time.monotonic()
+            self._write(text + "\n")
+
+    def log(self, record: logging.LogRecord) -> None:
+        """Show a record of the logger."""
+        text = record.getMessage()
+        if not text.startswith("compiling "):
+            self.say(text)
+            return
+        self.compiled += 1
+        if self.rewrites:
+            self.show(f"{text} (kernel {self.compiled}; once on this machine)")
+        elif self.compiled == 1:
+            self.say("compiling kernels (once on this machine) ...")
+
+    def _write(self, text):
+        clear = "\r" + " " * self._shown + "\r" if self._shown else ""
+        self.stream.write(clear + text)
+        self.stream.flush()
+
+
+def duration(seconds: float) -> str:
+    """'48 s', '3:07', '1:02:45'."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, seconds = divmod(seconds, 60)
+    return f"{minutes}:{seconds:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+
+
+def peak_memory() -> str:
+    """The most memory that this process held so far, in words; "" where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return ""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20:.0f} MiB"
