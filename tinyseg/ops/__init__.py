@@ -4,6 +4,10 @@ Operators take tensors, arrays and numbers, and return tensors. Images are (N,H,
 """
 
 from ..tensor import Tensor
+from .avg_pool2d import adaptive_avg_pool2d, avg_pool2d
+from .batch_norm import batch_norm, batch_norm_relu
+from .cross_entropy import cross_entropy
+from .dropout import dropout, dropout2d
 from .elementwise import (
     abs,
     add,
@@ -33,7 +37,9 @@ from .elementwise import (
     tanh,
     where,
 )
+from .interpolate import interpolate
 from .matmul import matmul
+from .max_pool2d import max_pool2d, max_unpool2d
 from .reduce import logsumexp, max, mean, min, sum, var
 from .shape import (
     broadcast_to,
@@ -49,6 +55,7 @@ from .shape import (
     transpose,
     unsqueeze,
 )
+from .softmax import log_softmax, softmax
 
 __all__ = [
     # arithmetic
@@ -64,7 +71,9 @@ __all__ = [
     # activations
     "leaky_relu", "log_sigmoid", "relu", "sigmoid", "softplus", "tanh",
     # convolution, pooling, sampling
+    "adaptive_avg_pool2d", "avg_pool2d", "interpolate", "max_pool2d", "max_unpool2d",
     # normalisation, losses
+    "batch_norm", "batch_norm_relu", "cross_entropy", "dropout", "dropout2d", "log_softmax", "softmax",
 ]  # fmt: skip
 
 

@@ -1,0 +1,210 @@
+"""Batch normalisation, alone and fused with the ReLU behind it.
+
+    y[m,c] = (x[m,c] - mean[c]) / sqrt(var[c] + eps) * weight[c] + bias[c] = x[m,c] * scale[c] + shift[c]
+
+over the m = 1..M pixels of a batch, M = N H W. In training mean and variance are the batch's (and the running ones
+follow), else the running ones. Ioffe & Szegedy, "Batch Normalization", 2015, algorithms 1 and 2.
+
+Statistics: the pixels are cut into runs of fixed length, whatever the number of threads; each run gives its mean and
+its sum of squared deviations, taken about its first pixel so that a large mean costs no digits; float64 merges the runs
+(Chan, Golub & LeVeque 1979). The fused form saves x alone: backward finds the ReLU's sign again from x, scale and shift.
+"""
+
+import numpy as np
+from numba import prange
+
+from ..kernel import kernel
+from ..tensor import Function, Tensor
+from .checks import floats
+
+RUN = 128  # rows summed in x's own precision before float64 takes over
+WIDE = 64  # fewer channels than this: several pixels make one row, so that vectors are full
+
+
+def batch_norm(x, running_mean, running_var, weight, bias, training, momentum=0.1, eps=1e-5) -> Tensor:
+    """Each channel brought to mean `bias` and standard deviation `weight`.
+
+    In training by the batch's own statistics, and running <- (1 - momentum) running + momentum batch, in place, with
+    the unbiased variance; else by the running ones (frozen). weight, bias and, in training, the running ones may be
+    None. Ioffe & Szegedy 2015.
+
+    Shapes: x (..., C) float, the others (C,) -> like x. The running ones are Tensors or arrays on x's device.
+    Raises ValueError: a shape that is not (C,); fewer than two values a channel in training; no running ones outside.
+
+    Example:
+        y = ts.ops.batch_norm(x, mean, var, weight, bias, training=True)
+    """
+    function = BatchNorm("batch_norm", running_mean, running_var, training, momentum, eps, relu=False)
+    return function(x, 1.0 if weight is None else weight, 0.0 if bias is None else bias)
+
+
+def batch_norm_relu(x, running_mean, running_var, weight, bias, training, momentum=0.1, eps=1e-5) -> Tensor:
+    """relu(batch_norm(...)) in the time and memory of one of them. Arguments, shapes and errors: see `batch_norm`."""
+    function = BatchNorm("batch_norm_relu", running_mean, running_var, training, momentum, eps, relu=True)
+    return function(x, 1.0 if weight is None else weight, 0.0 if bias is None else bias)
+
+
+class BatchNorm(Function):
+    """y = x * scale + shift, scale = weight / sqrt(var + eps), shift = bias - mean * scale; with relu max(y, 0)"""
+
+    def __init__(self, op, running_mean, running_var, training, momentum, eps, relu):
+        self.op = op
+        self.running_mean, self.running_var = (r.data if isinstance(r, Tensor) else r for r in (running_mean, running_var))
+        self.training, self.momentum, self.eps = training, momentum, eps
+        self.relu = relu
+
+    def forward(self, x, weight, bias):
+        xp = self.device.xp
+        x = floats(self.op, self.device, x)
+        self._check(x, weight, bias)
+        self.rows = _rows(x)
+        mean, var = self._batch_statistics() if self.training else (self.running_mean, self.running_var)
+        self.inverse = 1 / xp.sqrt(var.astype(np.float64) + self.eps)
+        self.mean, self.weight = mean, weight
+        scale = weight * self.inverse
+        self.scale, self.shift = self._per_row(scale), self._per_row(bias - mean * scale)
+        y = self.device.empty(x.shape, x.dtype)
+        lowest = x.dtype.type(0 if self.relu else -np.inf)
+        M, C = self.rows.shape
+        self.device.launch(scale_and_shift, y.reshape(M, C), self.rows, self.scale, self.shift, lowest, M, C)
+        return y
+
+    def backward(self, dy):
+        x, C = self.rows, len(self.inverse)
+        shape, dy = dy.shape, self.device.xp.ascontiguousarray(dy).reshape(x.shape)
+        sign = (self.scale, self.shift) if self.relu else (self._per_row(0.0), self._per_row(1.0))
+        mean = self._per_row(self.mean)
+        dweight = dbias = None
+        if self.training or any(self.needs[1:]):
+            runs = -(-len(x) // RUN)
+            sums = self.device.empty((2, runs, x.shape[1]), x.dtype)
+            self.device.launch(gradient_sums, sums[0], sums[1], dy, x, mean, *sign, *x.shape, RUN)
+            dbias, about_mean = sums.reshape(2, -1, C).sum(1, dtype=np.float64)
+            dweight = about_mean * self.inverse
+        dx = None
+        if self.needs[0]:
+            scale, slope, level = self.weight * self.inverse, 0.0, 0.0
+            if self.training:  # mean and variance follow x
+                pixels = x.size // C
+                slope, level = -scale * self.inverse * dweight / pixels, -scale * dbias / pixels
+            dx = self.device.empty(x.shape, x.dtype)
+            factors = self._per_row(scale), self._per_row(slope), self._per_row(level)
+            self.device.launch(gradient_of_rows, dx, dy, x, mean, *sign, *factors, *x.shape)
+            dx = dx.reshape(shape)
+        return dx, *(g.astype(x.dtype) if need else None for g, need in zip((dweight, dbias), self.needs[1:]))
+
+    def _batch_statistics(self):
+        """Mean and variance (biased) of each channel in float64; the running ones follow."""
+        xp, x, C = self.device.xp, self.rows, self.channels
+        runs = -(-len(x) // RUN)
+        means, deviations = self.device.empty((2, runs, x.shape[1]), x.dtype)
+        self.device.launch(run_statistics, means, deviations, x, *x.shape, RUN)
+        pixels = x.size // C
+        share = xp.full((runs, x.shape[1] // C, 1), RUN / pixels)
+        share[-1] = (len(x) - (runs - 1) * RUN) / pixels
+        means = means.reshape(runs, -1, C).astype(np.float64)
+        mean = (share * means).sum((0, 1))
+        var = (share * (means - mean) ** 2).sum((0, 1)) + deviations.reshape(-1, C).sum(0, dtype=np.float64) / pixels
+        if self.running_mean is not None:
+            self.running_mean += self.momentum * (mean - self.running_mean)
+            self.running_var += self.momentum * (var * (pixels / (pixels - 1)) - self.running_var)
+        return mean, var
+
+    def _per_row(self, values):
+        """A value for each channel (or one for all) as x's dtype, repeated for each pixel of a row."""
+        row = self.device.empty(self.rows.shape[1], self.rows.dtype)
+        row.reshape(-1, self.channels)[...] = values
+        return row
+
+    def _check(self, x, weight, bias):
+        self.channels = C = x.shape[-1] if x.ndim else 0
+        given = dict(weight=weight, bias=bias, running_mean=self.running_mean, running_var=self.running_var)
+        if x.ndim < 2 or any(v is not None and v.shape not in ((C,), ()) for v in given.values()):
+            shapes = ", ".join(f"{name} {v.shape}" for name, v in given.items() if v is not None)
+            raise ValueError(f"{self.op}: x {x.shape} has {C} channels, but got {shapes}; expected ({C},) each")
+        if not self.training and (self.running_mean is None or self.running_var is None):
+            raise ValueError(f"{self.op}: outside training it needs running_mean and running_var; got None")
+        if self.training and x.size <= C:
+            raise ValueError(
+                f"{self.op}: training needs at least two values for each channel, x {x.shape} has {x.size // max(C, 1)}; "
+                "cure: a larger batch, a larger crop, or model.eval() (a pooled branch with batch size 1 is the usual case)"
+            )
+
+
+def _rows(x):
+    """x as (M, C), or with few channels as (M / t, t C): t pixels side by side."""
+    pixels, side_by_side = x.size // max(x.shape[-1], 1), 1
+    while side_by_side * x.shape[-1] < WIDE and pixels and pixels % (2 * side_by_side) == 0:
+        side_by_side *= 2
+    return x.reshape(pixels // side_by_side, side_by_side * x.shape[-1])
+
+
+@kernel
+def run_statistics(mean, deviation, x, M, C, run):
+    """Of each run of rows the mean and the sum of squared deviations from it. Parallel over runs."""
+    for i in prange((M + run - 1) // run):
+        begin, end = i * run, min((i + 1) * run, M)
+        s1, s2, pivot = mean[i], deviation[i], x[begin]
+        for c in range(C):
+            s1[c] = 0
+            s2[c] = 0
+        pairs = begin + (end - begin) // 2 * 2
+        for m in range(begin, pairs, 2):
+            x0, x1 = x[m], x[m + 1]
+            for c in range(C):
+                d0, d1 = x0[c] - pivot[c], x1[c] - pivot[c]
+                s1[c] += d0 + d1
+                s2[c] += d0 * d0 + d1 * d1
+        for m in range(pairs, end):
+            x0 = x[m]
+            for c in range(C):
+                d0 = x0[c] - pivot[c]
+                s1[c] += d0
+                s2[c] += d0 * d0
+        one_share = x.dtype.type(1.0 / (end - begin))
+        for c in range(C):
+            s2[c] = max(s2[c] - s1[c] * s1[c] * one_share, x.dtype.type(0))
+            s1[c] = pivot[c] + s1[c] * one_share
+
+
+@kernel
+def scale_and_shift(y, x, scale, shift, lowest, M, C):
+    """y = max(x * scale + shift, lowest). Parallel over rows."""
+    for m in prange(M):
+        for c in range(C):
+            v = x[m, c] * scale[c] + shift[c]
+            y[m, c] = lowest if v < lowest else v  # NaN stays NaN
+
+
+@kernel
+def gradient_sums(sum_dy, sum_dyx, dy, x, mean, scale, shift, M, C, run):
+    """Of each run of rows the sums of dy and dy (x - mean), where x * scale + shift > 0. Parallel over runs."""
+    for i in prange((M + run - 1) // run):
+        begin, end = i * run, min((i + 1) * run, M)
+        s1, s2 = sum_dy[i], sum_dyx[i]
+        for c in range(C):
+            s1[c] = 0
+            s2[c] = 0
+        pairs = begin + (end - begin) // 2 * 2
+        for m in range(begin, pairs, 2):
+            x0, x1, dy0, dy1 = x[m], x[m + 1], dy[m], dy[m + 1]
+            for c in range(C):
+                g0 = 0 if x0[c] * scale[c] + shift[c] <= 0 else dy0[c]
+                g1 = 0 if x1[c] * scale[c] + shift[c] <= 0 else dy1[c]
+                s1[c] += g0 + g1
+                s2[c] += g0 * (x0[c] - mean[c]) + g1 * (x1[c] - mean[c])
+        for m in range(pairs, end):
+            x0, dy0 = x[m], dy[m]
+            for c in range(C):
+                g0 = 0 if x0[c] * scale[c] + shift[c] <= 0 else dy0[c]
+                s1[c] += g0
+                s2[c] += g0 * (x0[c] - mean[c])
+
+
+@kernel
+def gradient_of_rows(dx, dy, x, mean, scale, shift, factor, slope, level, M, C):
+    """dx = factor dy + slope (x - mean) + level, dy only where x * scale + shift > 0. Parallel over rows."""
+    for m in prange(M):
+        for c in range(C):
+            g = 0 if x[m, c] * scale[c] + shift[c] <= 0 else dy[m, c]
+            dx[m, c] = factor[c] * g + slope[c] * (x[m, c] - mean[c]) + level[c]

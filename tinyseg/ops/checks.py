@@ -1,0 +1,48 @@
+"""What every operator on images asks of its input, said once and in the same words."""
+
+import numpy as np
+
+
+def floats(op: str, device, x, name: str = "x"):
+    """x, C-contiguous. Raises TypeError unless it is float32 or float64."""
+    if x.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{op}: {name} has dtype {x.dtype}, expected float32 or float64; cure: x.astype(np.float32)")
+    return device.xp.ascontiguousarray(x)
+
+
+def image(op: str, device, x, name: str = "x"):
+    """x, C-contiguous. Raises ValueError unless it is (N,H,W,C), TypeError unless float32 or float64."""
+    if x.ndim != 4:
+        raise ValueError(f"{op}: {name} has shape {x.shape}, expected (N,H,W,C)")
+    return floats(op, device, x, name)
+
+
+def pair(op: str, name: str, value, least: int) -> tuple[int, int]:
+    """(vertical, horizontal) from one integer or two. Raises ValueError for anything else or for less than `least`."""
+    two = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    if len(two) != 2 or not all(isinstance(v, int | np.integer) and v >= least for v in two):
+        raise ValueError(f"{op}: {name} is {value!r}, expected an integer >= {least} or two of them")
+    return int(two[0]), int(two[1])
+
+
+def pooled_size(op: str, size: int, window: int, stride: int, padding: int, dilation: int, ceil_mode: bool) -> int:
+    """How many windows a pool has along one axis.
+
+        floor((size + 2 padding - dilation (window - 1) - 1) / stride) + 1
+
+    With ceil_mode it rounds up, but no window may begin in the padding behind the image. Raises ValueError where not
+    one window fits or the padding exceeds half a window.
+    """
+    span = dilation * (window - 1) + 1
+    if padding > span // 2:
+        raise ValueError(f"{op}: padding {padding} is more than half of the window, which spans {span} pixels")
+    room = size + 2 * padding - span
+    count = (-(-room // stride) if ceil_mode else room // stride) + 1
+    if ceil_mode and (count - 1) * stride >= size + padding:
+        count -= 1
+    if size < 1 or count < 1:
+        raise ValueError(
+            f"{op}: the window spans {span} pixels but the padded image has only {size + 2 * padding}; "
+            "cure: a smaller window or a larger image"
+        )
+    return count

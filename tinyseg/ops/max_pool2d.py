@@ -1,0 +1,263 @@
+"""Max pooling, and its inverse by remembered positions.
+
+    y[n,p,q,c] = max_{r,s} x[n, p*stride + r*dilation - padding, q*stride + s*dilation - padding, c]
+
+Padding counts as minus infinity. Letters: n image, c channel, (h,w) input pixel, (p,q) output pixel, (r,s) tap of the
+window. What backward needs is one byte for each output: which tap, r*S + s, held the maximum.
+"""
+
+import numpy as np
+from numba import prange
+
+from ..kernel import kernel
+from ..tensor import Function, Tensor
+from .checks import image, pair, pooled_size
+
+
+def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+    """The maximum of each window: y[n,p,q,c] = max_{r,s} x[n, p*stride + r*dilation - padding, ..., c].
+
+    `stride` is `kernel_size` unless given; sizes are one integer or (vertical, horizontal). Of equal values the first
+    in reading order receives the gradient; a NaN in a window is its maximum. ceil_mode keeps windows that hang over.
+    With return_indices also `at`: where in the image the maximum lies, h * W + w, for `max_unpool2d`.
+
+    Shapes: x (N,H,W,C) float -> y (N,P,Q,C) [and at (N,P,Q,C) int32].
+    Raises ValueError: not (N,H,W,C); padding of more than half a window; no window fits; a window all in the padding.
+
+    Example:
+        y, at = ts.ops.max_pool2d(x, 2, return_indices=True)
+    """
+    return MaxPool2d(kernel_size, stride, padding, dilation, ceil_mode, return_indices)(x)
+
+
+def max_unpool2d(x, at, output_size=None, kernel_size=2, stride=None, padding=0) -> Tensor:
+    """Put each value back where `max_pool2d` found it: y[n].flat[at[n,p,q,c], c] = x[n,p,q,c], zero elsewhere.
+
+    `output_size` is (H, W) of the pool's input; without it the smallest size that pools with kernel_size, stride and
+    padding to (P, Q). Where windows overlapped a position may come several times: the last value in reading order
+    stays, and each receives the gradient of its position, as in PyTorch.
+    SegNet (Badrinarayanan et al. 2017, section 3).
+
+    Shapes: x (N,P,Q,C) float, at (N,P,Q,C) int32 in [0, H*W) -> y (N,H,W,C).
+    Raises ValueError: x and at of different shapes; a position outside the output.
+
+    Example:
+        z = ts.ops.max_unpool2d(y, at, output_size=(360, 480))
+    """
+    return MaxUnpool2d(at, output_size, kernel_size, stride, padding)(x)
+
+
+class MaxPool2d(Function):
+    """y[n,p,q,c] = max_{r,s} x[n, p*stride + r*dilation - padding, q*stride + s*dilation - padding, c]"""
+
+    def __init__(self, kernel_size, stride, padding, dilation, ceil_mode, return_indices):
+        op = "max_pool2d"
+        self.window = pair(op, "kernel_size", kernel_size, 1)
+        self.stride = self.window if stride is None else pair(op, "stride", stride, 1)
+        self.padding = pair(op, "padding", padding, 0)
+        self.dilation = pair(op, "dilation", dilation, 1)
+        self.ceil_mode = ceil_mode
+        self.return_indices = return_indices
+
+    def forward(self, x):
+        x = image("max_pool2d", self.device, x)
+        N, H, W, C = x.shape
+        P, Q = (
+            pooled_size("max_pool2d", size, *options, self.ceil_mode)
+            for size, *options in zip((H, W), self.window, self.stride, self.padding, self.dilation)
+        )
+        self._check_no_window_is_empty((H, W), (P, Q))
+        self.sizes = (N, H, W, C, P, Q, *self.window, *self.stride, *self.padding, *self.dilation)
+        self.x_shape = x.shape
+        y = self.device.empty((N, P, Q, C), x.dtype)
+        self.tap = self.device.empty(y.shape, np.uint8 if self.window[0] * self.window[1] <= 256 else np.int32)
+        self.device.launch(max_pool2d_forward, y, self.tap, x, *self.sizes)
+        return (y, self._positions(W)) if self.return_indices else y
+
+    def backward(self, dy, _=None):
+        dy = self.device.xp.ascontiguousarray(dy)
+        dx = self.device.empty(self.x_shape, dy.dtype)
+        self.device.launch(max_pool2d_backward, dx, dy, self.tap, *self.sizes)
+        return dx
+
+    def _positions(self, W):
+        """h * W + w of each maximum, from its window and its tap."""
+        xp, (P, Q) = self.device.xp, self.tap.shape[1:3]
+        r, s = xp.divmod(self.tap.astype(np.int32), np.int32(self.window[1]))
+        h = xp.arange(P, dtype=np.int32)[:, None, None] * self.stride[0] - self.padding[0] + r * self.dilation[0]
+        w = xp.arange(Q, dtype=np.int32)[:, None] * self.stride[1] - self.padding[1] + s * self.dilation[1]
+        return (h * W + w).astype(np.int32)
+
+    def _check_no_window_is_empty(self, size, count):
+        """Only a dilated window can step over a small image."""
+        for axis in range(2):
+            if self.dilation[axis] == 1:
+                continue
+            for p in range(count[axis]):
+                start = p * self.stride[axis] - self.padding[axis]
+                taps = range(start, start + self.window[axis] * self.dilation[axis], self.dilation[axis])
+                if not any(0 <= h < size[axis] for h in taps):
+                    raise ValueError(
+                        f"max_pool2d: window {p} of axis {axis + 1} takes all its values from the padding "
+                        f"(image {size}, kernel_size {self.window}, dilation {self.dilation}); cure: less padding"
+                    )
+
+
+class MaxUnpool2d(Function):
+    """y[n, at[n,p,q,c], c] = x[n,p,q,c] over the flat plane of H*W pixels, zero elsewhere"""
+
+    def __init__(self, at, output_size, kernel_size, stride, padding):
+        op = "max_unpool2d"
+        self.at = at
+        self.output_size = None if output_size is None else pair(op, "output_size", output_size, 1)
+        self.window = pair(op, "kernel_size", kernel_size, 1)
+        self.stride = self.window if stride is None else pair(op, "stride", stride, 1)
+        self.padding = pair(op, "padding", padding, 0)
+
+    def forward(self, x):
+        x = image("max_unpool2d", self.device, x)
+        at = self.at.data if isinstance(self.at, Tensor) else self.device.array(self.at)
+        if at.shape != x.shape or at.dtype.kind not in "iu":
+            raise ValueError(
+                f"max_unpool2d: at is {at.dtype} {at.shape}, expected integers of x's shape {x.shape}; "
+                "cure: max_pool2d(..., return_indices=True)"
+            )
+        N, P, Q, C = x.shape
+        H, W = self.output_size or (
+            (count - 1) * stride - 2 * padding + window
+            for count, stride, padding, window in zip((P, Q), self.stride, self.padding, self.window)
+        )
+        if at.size and not (0 <= int(at.min()) and int(at.max()) < H * W):
+            raise ValueError(
+                f"max_unpool2d: positions reach from {int(at.min())} to {int(at.max())}, outside the output "
+                f"(H,W) = {(H, W)}; cure: output_size = the size of what was pooled"
+            )
+        self.at = self.device.xp.ascontiguousarray(at, np.int32)
+        self.sizes = (N, H * W, P * Q, C)
+        y = self.device.empty((N, H, W, C), x.dtype)
+        self.device.launch(max_unpool2d_forward, y.reshape(N, H * W, C), *self._flat(x), *self.sizes)
+        return y
+
+    def backward(self, dy):
+        dy = self.device.xp.ascontiguousarray(dy)
+        dx = self.device.empty(self.at.shape, dy.dtype)
+        N, HW, _, C = self.sizes
+        flat_dx, at = self._flat(dx)
+        self.device.launch(max_unpool2d_backward, flat_dx, dy.reshape(N, HW, C), at, *self.sizes)
+        return dx
+
+    def _flat(self, x):
+        N, _, PQ, C = self.sizes
+        return x.reshape(N, PQ, C), self.at.reshape(N, PQ, C)
+
+
+@kernel
+def max_pool2d_forward(
+    y, tap, x, N, H, W, C, P, Q, R, S, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w
+):
+    """y: the maximum of each window, tap: r*S + s where it stood. Parallel over output rows (n, p)."""
+    # The pool of nearly every network, whole windows of 2x2, keeps its four values in registers.
+    two_by_two = R == 2 and S == 2 and dilation_h == 1 and dilation_w == 1 and padding_h == 0 and padding_w == 0
+    two_by_two = two_by_two and (P - 1) * stride_h + 2 <= H and (Q - 1) * stride_w + 2 <= W
+    for row in prange(N * P):
+        n, p = row // P, row % P
+        for q in range(Q):
+            best, where = y[n, p, q], tap[n, p, q]
+            if two_by_two:
+                h, w = p * stride_h, q * stride_w
+                x0, x1, x2, x3 = x[n, h, w], x[n, h, w + 1], x[n, h + 1, w], x[n, h + 1, w + 1]
+                for c in range(C):
+                    v, t = x0[c], 0
+                    if x1[c] > v or x1[c] != x1[c]:
+                        v, t = x1[c], 1
+                    if x2[c] > v or x2[c] != x2[c]:
+                        v, t = x2[c], 2
+                    if x3[c] > v or x3[c] != x3[c]:
+                        v, t = x3[c], 3
+                    best[c], where[c] = v, t
+                continue
+            first = True
+            for r in range(R):
+                h = p * stride_h + r * dilation_h - padding_h
+                if h < 0 or h >= H:
+                    continue
+                for s in range(S):
+                    w = q * stride_w + s * dilation_w - padding_w
+                    if w < 0 or w >= W:
+                        continue
+                    t = tap.dtype.type(r * S + s)
+                    pixel = x[n, h, w]
+                    if first:
+                        first = False
+                        for c in range(C):
+                            best[c], where[c] = pixel[c], t
+                    else:
+                        for c in range(C):
+                            if pixel[c] > best[c] or pixel[c] != pixel[c]:
+                                best[c], where[c] = pixel[c], t
+
+
+@kernel
+def max_pool2d_backward(
+    dx, dy, tap, N, H, W, C, P, Q, R, S, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w
+):
+    """dx: the sum of dy over the windows whose maximum stood here. Parallel over input rows (n, h)."""
+    for row in prange(N * H):
+        n, h = row // H, row % H
+        # windows p with p*stride + r*dilation - padding = h for some r in [0, R)
+        p_first = max(0, -((padding_h + h - dilation_h * (R - 1)) // -stride_h))
+        p_last = min(P - 1, (padding_h + h) // stride_h)
+        for w in range(W):
+            q_first = max(0, -((padding_w + w - dilation_w * (S - 1)) // -stride_w))
+            q_last = min(Q - 1, (padding_w + w) // stride_w)
+            pixel = dx[n, h, w]
+            first = True
+            for p in range(p_first, p_last + 1):
+                r = padding_h + h - p * stride_h
+                if r % dilation_h:
+                    continue
+                for q in range(q_first, q_last + 1):
+                    s = padding_w + w - q * stride_w
+                    if s % dilation_w:
+                        continue
+                    t = tap.dtype.type(r // dilation_h * S + s // dilation_w)
+                    where, gradient = tap[n, p, q], dy[n, p, q]
+                    if first:
+                        first = False
+                        for c in range(C):
+                            pixel[c] = gradient[c] if where[c] == t else 0
+                    else:
+                        for c in range(C):
+                            if where[c] == t:
+                                pixel[c] += gradient[c]
+            if first:
+                for c in range(C):
+                    pixel[c] = 0
+
+
+@kernel
+def max_unpool2d_forward(y, x, at, N, HW, PQ, C):
+    """y[n, at[n,i,c], c] = x[n,i,c], else 0. Parallel over images and blocks of 16 channels.
+
+    The one scatter of the operators: one thread takes all positions of its channels in reading order, so the last of
+    equal positions stays whatever the number of threads.
+    """
+    blocks = (C + 15) // 16
+    for task in prange(N * blocks):
+        n, first = task // blocks, task % blocks * 16
+        last = min(first + 16, C)
+        for i in range(HW):
+            for c in range(first, last):
+                y[n, i, c] = 0
+        for i in range(PQ):
+            for c in range(first, last):
+                y[n, at[n, i, c], c] = x[n, i, c]
+
+
+@kernel
+def max_unpool2d_backward(dx, dy, at, N, HW, PQ, C):
+    """dx[n,i,c] = dy[n, at[n,i,c], c]. Parallel over the values put back (n, i)."""
+    for row in prange(N * PQ):
+        n, i = row // PQ, row % PQ
+        for c in range(C):
+            dx[n, i, c] = dy[n, at[n, i, c], c]
