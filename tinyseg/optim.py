@@ -1,0 +1,282 @@
+"""Optimisers, learning-rate schedules and gradient clipping.
+
+    optimizer = ts.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
+    schedule = ts.optim.warm_up(ts.optim.poly(steps), 100)
+    for i in range(steps):
+        loss = ...
+        optimizer.zero_grad()
+        loss.backward()
+        ts.optim.clip_grad_norm(model.parameters(), 1.0)
+        optimizer.step(schedule(i))
+
+A schedule is a function from the step's number to a factor of the learning rate: it has no state to save. Updates are
+PyTorch's to the letter. A parameter without a gradient is left alone, its momentum too.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from .nn.module import Parameter
+from .ops.optimizer import adam_update, sgd_update, sum_of_squares
+
+Schedule = Callable[[int], float]
+
+
+class Optimizer:
+    """What SGD and Adam share: groups of parameters, their state, saving and loading.
+
+    `params` is a list of parameters, or a list of groups `{"params": [...], "lr": ..., "weight_decay": ...}` in which
+    each option that is not given has the optimiser's value. `groups` may be changed between steps.
+    """
+
+    state_names: tuple[str, ...] = ()  # the arrays kept beside each parameter
+
+    def __init__(self, params: Sequence[Parameter] | Sequence[dict], options: dict):
+        params = list(params)
+        if not params:
+            raise ValueError(f"{type(self).__name__}: got no parameters")
+        self.groups = []
+        for group in params if isinstance(params[0], dict) else [{"params": params}]:
+            unknown = group.keys() - options.keys() - {"params"}
+            if unknown:
+                raise ValueError(f"{type(self).__name__}: unknown options {sorted(unknown)}; it has {sorted(options)}")
+            group = {**options, **group, "params": list(group["params"])}
+            for name in ("lr", "weight_decay"):
+                if not 0 <= group[name] < math.inf:
+                    raise ValueError(f"{type(self).__name__}: {name} is {group[name]}, expected a number >= 0")
+            self.groups.append(group)
+        self.parameters = [p for group in self.groups for p in group["params"]]
+        for i, p in enumerate(self.parameters):
+            if not isinstance(p, Parameter):
+                raise TypeError(f"{type(self).__name__}: parameter {i} is a {type(p).__name__}, expected nn.Parameter")
+        if len({id(p) for p in self.parameters}) < len(self.parameters):
+            raise ValueError(f"{type(self).__name__}: a parameter is given twice")
+        self._state: dict[int, dict] = {}  # by the parameter's place; made at its first step
+
+    def step(self, factor: float = 1.0) -> None:
+        """Update every parameter that has a gradient, with its group's learning rate times `factor`."""
+        places = iter(range(len(self.parameters)))
+        for group in self.groups:
+            for place, p in zip(places, group["params"]):
+                if p.grad is not None:
+                    self._update(p, self._state_of(place), group, group["lr"] * factor)
+
+    def _update(self, p: Parameter, state: dict, group: dict, lr: float) -> None:
+        raise NotImplementedError
+
+    def _state_of(self, place: int) -> dict:
+        if place not in self._state:
+            p = self.parameters[place]
+            self._state[place] = {name: p.device.zeros(p.shape, p.dtype) for name in self.state_names}
+            self._state[place]["steps"] = 0
+        self._state[place]["steps"] += 1
+        return self._state[place]
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for p in self.parameters:
+            p.grad = None
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """All that a later run needs to go on to the bit, as arrays by name: "0.velocity", "0.steps", ...
+
+        The options of the groups are not in it: they come from the call that builds the optimiser again.
+        """
+        state = {}
+        for place, own in sorted(self._state.items()):
+            p = self.parameters[place]
+            state |= {f"{place}.{name}": p.device.numpy(own[name]) for name in self.state_names}
+            state[f"{place}.steps"] = np.array(own["steps"])
+        return state
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Go on from a `state_dict`. Raises ValueError, before anything is changed, if it is of other parameters."""
+        places = sorted({int(name.split(".")[0]) for name in state})
+        kept = {}
+        for place in places:
+            for name in self.state_names:
+                found = np.shape(state[f"{place}.{name}"])
+                expected = self.parameters[place].shape if place < len(self.parameters) else "no such parameter"
+                if found != expected:
+                    raise ValueError(f"load_state_dict: {place}.{name} is {found}, expected {expected}")
+            p = self.parameters[place]
+            kept[place] = {name: p.device.array(state[f"{place}.{name}"], p.dtype) for name in self.state_names}
+            kept[place]["steps"] = int(state[f"{place}.steps"])
+        self._state = kept
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum.
+
+        v = momentum v + (g + weight_decay w),   w -= lr v;   Nesterov: w -= lr (g + weight_decay w + momentum v)
+
+    (Caffe folds lr into v, which differs when lr changes.)
+
+    Example:
+        ts.optim.SGD([{"params": backbone}, {"params": head, "lr": 0.1}], lr=0.01, momentum=0.9)
+    """
+
+    state_names = ("velocity",)
+
+    def __init__(
+        self,
+        params: Sequence[Parameter] | Sequence[dict],
+        lr: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ):
+        if nesterov and not momentum:
+            raise ValueError("SGD: nesterov=True needs a momentum above 0")
+        options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov}
+        super().__init__(params, options)
+
+    def _update(self, p, state, group, lr):
+        number = p.dtype.type
+        p.device.launch(
+            sgd_update,
+            p.data.reshape(-1),
+            state["velocity"].reshape(-1),
+            p.grad.data.reshape(-1),
+            number(lr),
+            number(group["momentum"]),
+            number(group["weight_decay"]),
+            group["nesterov"],
+        )
+
+
+class Adam(Optimizer):
+    """Adam: steps of a size that does not depend on the gradient's scale. Kingma & Ba 2015.
+
+    d = g + weight_decay w,   m = b1 m + (1-b1) d,   v = b2 v + (1-b2) d^2
+    w -= lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps)
+    """
+
+    state_names = ("m", "v")
+    decoupled = False
+
+    def __init__(
+        self,
+        params: Sequence[Parameter] | Sequence[dict],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ):
+        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
+
+    def _update(self, p, state, group, lr):
+        number = p.dtype.type
+        beta1, beta2 = group["betas"]
+        decay = group["weight_decay"]
+        p.device.launch(
+            adam_update,
+            p.data.reshape(-1),
+            state["m"].reshape(-1),
+            state["v"].reshape(-1),
+            p.grad.data.reshape(-1),
+            number(lr / (1 - beta1 ** state["steps"])),
+            number(beta1),
+            number(1 - beta1),
+            number(beta2),
+            number(1 - beta2),
+            number((1 - beta2 ** state["steps"]) ** -0.5),
+            number(group["eps"]),
+            number(0 if self.decoupled else decay),
+            number(1 - lr * decay if self.decoupled else 1),
+        )
+
+
+class AdamW(Adam):
+    """Adam whose weight decay does not pass through the running means: w = (1 - lr weight_decay) w first, then Adam's
+    step without it. Loshchilov & Hutter 2019.
+    """
+
+    decoupled = True
+
+    def __init__(
+        self,
+        params: Sequence[Parameter] | Sequence[dict],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ):
+        super().__init__(params, lr, betas, eps, weight_decay)
+
+
+# Gradients
+
+
+def grad_norm(params: Sequence[Parameter]) -> float:
+    """The length of all gradients taken as one vector. The same to the bit for any number of threads."""
+    return math.sqrt(sum(_squared_norm(p) for p in params if p.grad is not None))
+
+
+def clip_grad_norm(params: Sequence[Parameter], max_norm: float, error_if_nonfinite: bool = True) -> float:
+    """Scale all gradients by one factor so that their common length is at most `max_norm`; returns the length before.
+
+    Raises FloatingPointError, naming the parameters, if a gradient holds nan or inf. With error_if_nonfinite=False the
+    gradients are then left as they are and nan or inf is returned: the caller skips the step.
+    """
+    params = [p for p in params if p.grad is not None]
+    norm = grad_norm(params)
+    if not math.isfinite(norm):
+        if error_if_nonfinite:
+            bad = [f"{i} {p.shape}" for i, p in enumerate(params) if not math.isfinite(_squared_norm(p))]
+            raise FloatingPointError(
+                f"clip_grad_norm: nan or inf in the gradient of {len(bad)} of {len(params)} parameters "
+                f"({', '.join(bad[:4])}{', ...' if len(bad) > 4 else ''}); cure: a smaller learning rate, or look for "
+                "nan in the images"
+            )
+        return norm
+    if norm > max_norm:
+        for p in params:
+            p.grad.data *= p.dtype.type(max_norm / norm)
+    return norm
+
+
+def _squared_norm(p: Parameter, length: int = 4096) -> float:
+    partial = p.device.empty((-(-p.size // length),), np.float64)
+    p.device.launch(sum_of_squares, partial, p.grad.data.reshape(-1), length)
+    return float(p.device.numpy(partial).sum())
+
+
+# Schedules: step number (from 0) -> factor of the learning rate
+
+
+def constant() -> Schedule:
+    return lambda step: 1.0
+
+
+def poly(total: int, power: float = 0.9) -> Schedule:
+    """(1 - step/total)^power, and 0 from `total` on. DeepLab, PSPNet."""
+    _positive("poly", total)
+    return lambda step: max(0.0, 1 - step / total) ** power
+
+
+def cosine(total: int, floor: float = 0.0) -> Schedule:
+    """From 1 to `floor` along half a cosine over `total` steps. Loshchilov & Hutter 2017."""
+    _positive("cosine", total)
+    return lambda step: floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(step / total, 1)))
+
+
+def step(milestones: Sequence[int], gamma: float = 0.1) -> Schedule:
+    """Times `gamma` at each milestone."""
+    return lambda step: gamma ** sum(step >= milestone for milestone in milestones)
+
+
+def warm_up(schedule: Schedule, steps: int, start: float = 0.0) -> Schedule:
+    """`schedule`, times a factor that rises evenly from `start` to 1 over the first `steps` steps.
+
+    The first step (number 0) has start + (1 - start) / steps, so that it is not lost.
+    """
+    _positive("warm_up", steps)
+    return lambda step: schedule(step) * (start + (1 - start) * min((step + 1) / steps, 1))
+
+
+def _positive(name, steps):
+    if steps <= 0:
+        raise ValueError(f"{name}: got {steps} steps, expected at least 1")
