@@ -6,15 +6,18 @@ loaded when first used, so that `import tinyseg` is quick; CuPy comes with the f
 
 from importlib import import_module
 
+from .checkpoint import load, save
 from .device import get_device
 from .gradcheck import adjoint_check, gradcheck
+from .predict import predict  # the function; the file of that name is seen by importlib alone
 from .tensor import Function, Tensor, no_grad, tensor
 
 __version__ = "0.1.0"
 
 _ROOMS = ("ops", "nn", "models", "losses", "optim", "metrics", "data")
 
-__all__ = ["Function", "Tensor", "adjoint_check", "get_device", "gradcheck", "no_grad", "tensor", *_ROOMS]
+__all__ = ["Function", "Tensor", "adjoint_check", "get_device", "gradcheck", "load", "no_grad", "predict", "save", "tensor",
+           *_ROOMS]
 
 
 def __getattr__(name):
