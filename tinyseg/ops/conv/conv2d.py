@@ -14,6 +14,7 @@ from .direct import filter_gradient_tiles, gather_tiles, pack_filters, pad_colum
 from .geometry import Geometry, Options
 from .plain import channel_sums, plain_backward_w, plain_backward_x, plain_forward
 from .simd import COLUMNS, ROWS
+from .winograd import POINTS, SKEW, winograd_filter_gradient, winograd_filters, winograd_forward
 
 
 def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
@@ -70,12 +71,15 @@ def check_bias(op: str, b, channels: int) -> None:
 
 
 def algorithm(g: Geometry, dtype) -> str:
-    """Which body computes a convolution: "depthwise", "direct" (implicit GEMM) or "plain" (the definition)."""
+    """Which body computes a convolution: "depthwise", "winograd", "direct" (implicit GEMM) or "plain" (the definition)."""
     if g.groups == g.C == g.K and g.C > 1:
         return "depthwise"
-    if dtype == np.float32 and min(g.C, g.K) // g.groups >= 1 and (g.groups == 1 or g.C // g.groups >= 4):
-        return "direct"
-    return "plain"
+    if dtype != np.float32 or (g.groups > 1 and g.C // g.groups < 4):
+        return "plain"
+    three = (g.R, g.S, *g.stride, g.groups) == (3, 3, 1, 1, 1) and g.dilation[0] == g.dilation[1]
+    if three and g.C % COLUMNS == 0 and g.K % COLUMNS == 0 and min(g.P, g.Q) >= 4 * g.dilation[0]:
+        return "winograd"
+    return "direct"
 
 
 def forward(device, g: Geometry, x, w, b=None):
@@ -88,6 +92,10 @@ def forward(device, g: Geometry, x, w, b=None):
         panels = _panels(device, g, w, transposed=False)
         _gather(device, y, x, panels, b, g.x_shape, g.y_shape, g, num=g.stride, den=(1, 1),
                 off=(-g.padding[0], -g.padding[1]), inc=g.dilation)  # fmt: skip
+    elif which == "winograd":
+        _winograd(device, y, x, w, g, g.padding, transposed=False)
+        if b is not None:
+            y += b
     else:
         b = device.zeros((g.K,), x.dtype) if b is None else b
         if which == "depthwise":
@@ -105,6 +113,11 @@ def backward_x(device, g: Geometry, dy, w, b=None):
         panels = _panels(device, g, w, transposed=True)
         _gather(device, dx, dy, panels, b, g.y_shape, g.x_shape, g, num=(1, 1), den=g.stride,
                 off=g.padding, inc=(-g.dilation[0], -g.dilation[1]))  # fmt: skip
+    elif which == "winograd":
+        padding = (2 * g.dilation[0] - g.padding[0], 2 * g.dilation[1] - g.padding[1])
+        _winograd(device, dx, dy, w, g, padding, transposed=True)
+        if b is not None:
+            dx += b
     else:
         b = device.zeros((g.C,), dy.dtype) if b is None else b
         if which == "depthwise":
@@ -125,6 +138,9 @@ def backward_w(device, g: Geometry, dy, x):
         splits = max(1, min(device.threads, g.N * g.P))
         parts = device.empty((splits, g.R * g.S * g.C), x.dtype)
         device.launch(depthwise_backward_w, parts, dy, x, *_numbers(g), splits)
+    elif which == "winograd":
+        parts = _winograd_gradient(device, dy, x, g)
+        splits = len(parts)
     else:
         shape = g
         if _thin(g):
@@ -187,6 +203,37 @@ def _panels(device, g: Geometry, w, transposed: bool):
     w = w.reshape(g.w_shape)  # merged taps are the same numbers in the same order
     device.launch(pack_filters, panels, w, g.R, g.S, g.C // g.groups, g.K, g.groups, transposed)
     return panels
+
+
+def _winograd(device, out, a, w, g: Geometry, padding, transposed: bool) -> None:
+    panels = _panels(device, g, w, transposed)
+    count, run = panels.shape[1], panels.shape[3]
+    U = device.empty((POINTS, count, run, COLUMNS), w.dtype)
+    device.launch(winograd_filters, U, panels, count, run, transposed)
+    (N, H, W, C), (_, P, Q, K) = a.shape, out.shape
+    jobs, block = device.threads, _winograd_block(C, K)
+    V = device.empty((jobs, POINTS * (block * C + SKEW)), a.dtype)
+    M = device.empty((jobs, POINTS * (block * K + SKEW)), a.dtype)
+    zeros = device.zeros((max(C, COLUMNS),), a.dtype)
+    device.launch(winograd_forward, out, a, U, zeros, V, M, N, H, W, C, P, Q, K, *padding, g.dilation[0], block, jobs)
+
+
+def _winograd_gradient(device, dy, x, g: Geometry):
+    panels = g.K // COLUMNS
+    panel_jobs = min(panels, device.threads)
+    splits = max(1, device.threads // panel_jobs)
+    block = 8 * ROWS
+    V = device.empty((splits * panel_jobs, POINTS * (block * g.C + SKEW) + ROWS), x.dtype)
+    D = device.empty((splits * panel_jobs, POINTS * (block * g.K + SKEW)), x.dtype)
+    zeros = device.zeros((max(g.C, g.K),), x.dtype)
+    parts = device.empty((splits, 9 * g.C * g.K), x.dtype)
+    device.launch(winograd_filter_gradient, parts, dy, x, zeros, V, D, g.N, g.H, g.W, g.C, g.P, g.Q, g.K, *g.padding,
+                  g.dilation[0], block, splits, panel_jobs)  # fmt: skip
+    return parts
+
+
+def _winograd_block(C: int, K: int) -> int:
+    return 4 * ROWS
 
 
 def _gather(device, out, a, panels, b, a_shape, out_shape, g: Geometry, num, den, off, inc) -> None:
