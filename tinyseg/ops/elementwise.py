@@ -16,7 +16,6 @@ from ..tensor import Function, Tensor
 
 Operand = Tensor | np.ndarray | float
 
-CHUNK = 1 << 14  # elements that one thread takes at a time
 LARGE = 1 << 15  # elements from which several threads are worth their start
 
 
@@ -81,10 +80,9 @@ class Elementwise(Function):
 
 @kernel
 def add_flat(y, a, b):
-    """y[i] = a[i] + b[i], in parallel over chunks."""
-    for chunk in prange((y.size + CHUNK - 1) // CHUNK):
-        for i in range(chunk * CHUNK, min(y.size, (chunk + 1) * CHUNK)):
-            y[i] = a[i] + b[i]
+    """y[i] = a[i] + b[i]. Parallel over i, in one run for each thread."""
+    for i in prange(y.size):
+        y[i] = a[i] + b[i]
 
 
 class Add(Elementwise):
@@ -247,20 +245,19 @@ class Sqrt(Elementwise):
 
 @kernel
 def relu_flat(y, x):
-    """y[i] = max(x[i], 0), nan stays nan; in parallel over chunks."""
+    """y[i] = max(x[i], 0), nan stays nan. Parallel over i, in one run for each thread."""
     zero = x.dtype.type(0)
-    for chunk in prange((y.size + CHUNK - 1) // CHUNK):
-        for i in range(chunk * CHUNK, min(y.size, (chunk + 1) * CHUNK)):
-            y[i] = zero if x[i] < zero else x[i]
+    for i in prange(y.size):
+        y[i] = zero if x[i] < zero else x[i]
 
 
 @kernel
 def relu_backward_flat(dx, dy, y):
-    """dx[i] = dy[i] where y[i] > 0, else 0; in parallel over chunks."""
+    """dx[i] = dy[i] where y[i] > 0, else 0. Parallel over i, in one run for each thread."""
     zero = dy.dtype.type(0)
-    for chunk in prange((dx.size + CHUNK - 1) // CHUNK):
-        for i in range(chunk * CHUNK, min(dx.size, (chunk + 1) * CHUNK)):
-            dx[i] = dy[i] if y[i] > zero else zero
+    for i in prange(dx.size):
+        g = dy[i]  # loaded in any case: a load under a condition would not become a vector
+        dx[i] = g if y[i] > zero else zero
 
 
 class Relu(Elementwise):
