@@ -59,7 +59,7 @@ class Optimizer:
         """Update every parameter that has a gradient, with its group's learning rate times `factor`."""
         places = iter(range(len(self.parameters)))
         for group in self.groups:
-            for place, p in zip(places, group["params"]):
+            for p, place in zip(group["params"], places):
                 if p.grad is not None:
                     self._update(p, self._state_of(place), group, group["lr"] * factor)
 
@@ -93,18 +93,22 @@ class Optimizer:
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a `state_dict`. Raises ValueError, before anything is changed, if it is of other parameters."""
-        places = sorted({int(name.split(".")[0]) for name in state})
-        kept = {}
-        for place in places:
-            for name in self.state_names:
-                found = np.shape(state[f"{place}.{name}"])
-                expected = self.parameters[place].shape if place < len(self.parameters) else "no such parameter"
-                if found != expected:
-                    raise ValueError(f"load_state_dict: {place}.{name} is {found}, expected {expected}")
-            p = self.parameters[place]
-            kept[place] = {name: p.device.array(state[f"{place}.{name}"], p.dtype) for name in self.state_names}
-            kept[place]["steps"] = int(state[f"{place}.steps"])
-        self._state = kept
+        places = {name.split(".")[0] for name in state}
+        fitting = {str(place): p for place, p in enumerate(self.parameters) if str(place) in places}
+        expected = {f"{place}.{name}": p.shape for place, p in fitting.items() for name in self.state_names}
+        expected |= {f"{place}.steps": () for place in fitting}
+        found = {name: np.shape(value) for name, value in state.items()}
+        if found != expected:
+            wrong = sorted(name for name in found.keys() | expected if found.get(name) != expected.get(name))
+            name = wrong[0]
+            raise ValueError(
+                f"load_state_dict: {len(wrong)} entries do not fit {type(self).__name__} and its parameters, such as "
+                f"{name}: got {found.get(name, 'nothing')}, expected {expected.get(name, 'nothing')}"
+            )
+        self._state = {}
+        for place, p in fitting.items():
+            arrays = {name: p.device.array(state[f"{place}.{name}"], p.dtype) for name in self.state_names}
+            self._state[int(place)] = arrays | {"steps": int(state[f"{place}.steps"])}
 
 
 class SGD(Optimizer):
