@@ -196,6 +196,9 @@ class Function:
         raise NotImplementedError(f"{type(self).__name__}.backward")
 
     def __call__(self, *inputs):
+        if "_edges" in self.__dict__:
+            name = type(self).__name__
+            raise RuntimeError(f"{name}: this instance is part of a graph already; cure: a new one, {name}(...)(x)")
         device = next((t.device for t in inputs if isinstance(t, Tensor)), None) or get_device("cpu")
         tensors = [self._as_tensor(t, device, inputs) for t in inputs]
         self.device = device
