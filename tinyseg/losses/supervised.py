@@ -68,7 +68,7 @@ def focal(
 
 
 class Focus(Function):
-    """y = (1 - p)^gamma l,  l = -log p;   dy/dl = (1 - p)^gamma (1 + gamma p l / (1 - p));  l / (1 - p) -> 1 as l -> 0"""
+    """y = (1-p)^gamma l,  l = -log p;   dy/dl = (1-p)^gamma (1 + gamma p l / (1-p)),  where l / (1-p) -> 1 as l -> 0"""
 
     def __init__(self, gamma):
         self.gamma = gamma
