@@ -1,38 +1,34 @@
 """CamVid in the layout of the SegNet tutorial: train/ + trainannot/, val/ + valannot/, test/ + testannot/.
 
-Brostow, Fauqueur, Cipolla, "Semantic object classes in video" (2009): street scenes of 480x360, 11 classes, 11 = unlabelled.
+Brostow, Fauqueur, Cipolla, "Semantic object classes in video" (2009): street scenes of 480x360 pixels, 11 classes;
+label 11 means unlabelled.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from .files import SPLITS, Files, Item, by_stem, class_file, pair
+from .files import SPLITS, Files, Item, by_stem, pair
+from .labels import Labels, class_file
 from .sample import DataError
 
 CLASSES = {
     "sky": (128, 128, 128), "building": (128, 0, 0), "pole": (192, 192, 128), "road": (128, 64, 128),
     "pavement": (60, 40, 222), "tree": (128, 128, 0), "sign": (192, 128, 128), "fence": (64, 64, 128),
-    "car": (64, 0, 128), "pedestrian": (64, 64, 0), "bicyclist": (0, 128, 192), "unlabelled": (0, 0, 0),
+    "car": (64, 0, 128), "pedestrian": (64, 64, 0), "bicyclist": (0, 128, 192),
 }
-UNLABELLED = 11
+UNLABELLED, BLACK = 11, (0, 0, 0)
 
 
 class CamVid(Files):
     """CamVid's street scenes; unlabelled pixels (11) are 255 = ignore. split: "train", "val", "test" or "all".
 
-    scale: 0.5 gives the half resolution, 240x180. size: see `Files`.
+    scale: 0.5 gives the half resolution, 240x180. Other arguments: see `Files`.
     Raises: DataError where the split's two folders are not there.
     Example: CamVid("camvid", split="val", scale=0.5)[0].image.shape == (180, 240, 3)
     """
 
     expects = "train/ + trainannot/ and val/ + valannot/ (CamVid)"
-
-    def __init__(self, path: str | Path, split: str = "train", *, scale: float | None = None,
-                 size: int | tuple[int, int] | None = None, in_channels: int = 3):
-        super().__init__(self.items(Path(path), split), tuple(CLASSES)[:UNLABELLED], ignore_label=UNLABELLED, scale=scale,
-                         size=size, colours=np.array(list(CLASSES.values())), in_channels=in_channels,
-                         where=f"{path} ({split})")
 
     @staticmethod
     def recognises(path: Path) -> bool:
@@ -45,11 +41,17 @@ class CamVid(Files):
         return [split for split in SPLITS if (path / split).is_dir() and (path / f"{split}annot").is_dir()]
 
     @staticmethod
-    def items(path: Path, split: str) -> list[Item]:
+    def find(path: Path, split: str) -> list[Item]:
         """The files of a split, None for those that are missing; DataError where there is no such split."""
         splits = CamVid.splits(path)
         if split == "all":
-            return [item for each in splits for item in CamVid.items(path, each)]
+            return [item for each in splits for item in CamVid.find(path, each)]
         if split not in splits:
-            raise DataError(f"{path}: no split '{split}' ({split}/ + {split}annot/); there are {', '.join(splits) or 'none'}")
+            raise DataError(f"{path}: no split '{split}' ({split}/ + {split}annot/): "
+                            f"there are {', '.join(splits) or 'none'}")
         return pair(by_stem(path / split), by_stem(path / f"{split}annot"))
+
+    @staticmethod
+    def labels_of(path: Path, masks: list[Path]) -> Labels:
+        """CamVid's 11 classes and their colours."""
+        return Labels(tuple(CLASSES), ignore_label=UNLABELLED, colours=np.array([*CLASSES.values(), BLACK]))

@@ -1,23 +1,20 @@
-"""What every data set of files has in common: a list of items, read, checked, and scaled one by one.
+"""What all data sets of files have in common: pairs of files by name, read, checked, and scaled one by one.
 
-A layout (`Folder`, `CamVid`, `VOC`) adds where the files lie, by three static methods that open no image, so that `check`
-can look through them at a damaged set: `recognises(path)`, `splits(path)`, `items(path, split)`.
+A layout (`Folder`, `CamVid`, `VOC`) adds where the files lie and what their numbers mean, by four static methods:
+`recognises(path)`, `splits(path)`, `find(path, split)`, `labels_of(path, masks)`. The first three open no image, so
+that `check` can use them on a damaged set.
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from .image import _list, header, palette_of, read_image, read_index, read_mask, say, voc_palette
+from .image import channels_of, listed, palette_of, read_image, read_index, read_text, say, voc_palette
+from .labels import SURVEY, Labels, evenly
 from .resample import as_size, resize_image, resize_labels
 from .sample import IGNORE, DataError, Sample
 
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm"}
 SPLITS = ("train", "val", "test")  # names of splits start so: trainval, train_small ...
-SURVEY = 200  # files to look at, spread over the set, where nothing says what they hold
-CLASS_FILES = ("classes.txt", "class_names.txt")
 
 
 @dataclass(frozen=True)
@@ -33,34 +30,33 @@ class Item:
 class Files:
     """Samples from image and mask files; the base of `Folder`, `CamVid` and `VOC`.
 
-    scale: resize everything by this factor on reading (images smooth, labels nearest); size: or to (height, width).
-    in_channels: 1 or 3; every image is converted to it.
-    meaning: of the numbers in a mask: "classes", "binary" (0/255 -> 0/1) or "instances" (0 background, 1.. objects).
-    ignore_label: a further number that means ignore, beside 255. colours: (K, 3), for masks saved as RGB.
+    split: "train", "val", "test" or "all". scale: resize on reading by this factor (images smooth, labels nearest);
+    size: or to (height, width). in_channels: 1 or 3, to which every image is converted; None takes 1 where all images
+    of the set are grey, else 3. labels: what the numbers in the masks mean; None finds out.
 
-    Raises: DataError where the split is empty or a mask is missing, and on reading where a file is damaged, sizes differ,
-        or a label is no class; each names the file.
+    Raises: DataError where the split is missing, empty or incomplete, and on reading where a file is damaged, sizes
+        differ, or a label is no class; each names the file.
     """
 
-    def __init__(self, items: list[Item], class_names: tuple[str, ...], *, scale: float | None = None, size=None,
-                 in_channels: int = 3, meaning: str = "classes", ignore_label: int | None = None,
-                 colours: np.ndarray | None = None, where: str = "data set"):
-        if not items:
-            raise DataError(f"{where}: the split is empty: no image is listed or found in it")
-        for what in ("image", "mask"):
-            missing = [item.name for item in items if getattr(item, what) is None]
-            if missing:
-                raise DataError(f"{where}: {len(missing)} of {len(items)} names have no {what} file ({_list(missing)}): add the "
-                                "files, or list only complete pairs in the split's text file; `tinyseg check` shows all")
-        if scale is not None and size is not None:
-            raise ValueError(f"scale={scale} and size={size} are both given: give one")
-        self.items, self.class_names, self.meaning = list(items), tuple(class_names), meaning
+    def __init__(self, path: str | Path, split: str = "train", *, scale: float | None = None,
+                 size: int | tuple[int, int] | None = None, in_channels: int | None = None,
+                 labels: Labels | None = None):
+        path = Path(path)
+        if scale is not None and (size is not None or scale <= 0):
+            raise ValueError(f"scale={scale}, size={size}, but one of them is expected, and scale > 0")
+        if in_channels not in (None, 1, 3):
+            raise ValueError(f"in_channels is {in_channels} but 1 (grey), 3 (RGB) or None is expected")
+        self.items = self.find(path, split)
+        _refuse_gaps(self.items, f"{path} ({split})")
+        everything = self.find(path, "all")  # so that train and val agree on classes and channels
+        self.labels = labels or self.labels_of(path, [item.mask for item in everything if item.mask])
+        if self.labels.remark:
+            say(f"{path}: {self.labels.remark}")
+        self.class_names = self.labels.class_names
+        self.palette = voc_palette() if self.labels.colours is None else palette_of(self.labels.colours)
+        images = [item.image for item in everything if item.image]
+        self.in_channels = in_channels or max(channels_of(image) for image in evenly(images, SURVEY))
         self.scale, self.size = scale, None if size is None else as_size(size)
-        self.ignore_label, self.colours = ignore_label, colours
-        self.palette = voc_palette() if colours is None else palette_of(colours)
-        if in_channels not in (1, 3):
-            raise ValueError(f"in_channels is {in_channels} but 1 (grey) or 3 (RGB) is expected")
-        self.in_channels = in_channels
 
     @property
     def num_classes(self) -> int:
@@ -80,34 +76,36 @@ class Files:
     def __getitem__(self, i: int) -> Sample:
         item = self.items[i]
         image = read_image(item.image, self.in_channels)
-        mask, instances = self._labels(item)
-        for path, labels in ((item.mask, mask), (item.instances, instances)):
-            if labels is not None and labels.shape != image.shape[:2]:
-                raise DataError(f"{path}: the mask is {_by(labels)} (height x width) but its image {item.image.name} is "
-                                f"{_by(image)}, after any EXIF rotation: export both at one size")
+        mask, instances = self.labels.read(item.mask)
+        _refuse_sizes(image, item.image, mask, item.mask)
+        if item.instances is not None:
+            instances = read_index(item.instances)
+            _refuse_sizes(image, item.image, instances, item.instances)
+            instances[mask == IGNORE] = 0  # VOC draws its 255 border here too; it is no object
         sample = Sample(image, mask, instances, item.name)
-        size = self.size or (self.scale and tuple(max(1, round(n * self.scale)) for n in image.shape[:2]))
-        if size:
+        size = self.size
+        if self.scale is not None:
+            size = tuple(max(1, round(n * self.scale)) for n in mask.shape)
+        if size is not None:
             sample = sample.map(lambda a: resize_image(a, size), lambda a, _: resize_labels(a, size))
         return sample
 
-    def _labels(self, item):
-        """(mask, instances) of an item; every label is a class or 255."""
-        if self.meaning == "instances":
-            ids = read_index(item.mask)
-            return (ids > 0).astype(np.int32), ids
-        mask = read_mask(item.mask, binary=self.meaning == "binary", colours=self.colours)
-        if self.ignore_label is not None:
-            mask[mask == self.ignore_label] = IGNORE
-        if ((mask >= self.num_classes) & (mask != IGNORE)).any():
-            raise DataError(f"{item.mask}: the mask holds {_list(np.unique(mask))} but there are {self.num_classes} classes "
-                            f"(0..{self.num_classes - 1}, 255 = ignore): name them all in classes.txt, or renumber the mask")
-        instances = None
-        if item.instances is not None:
-            instances = read_index(item.instances)
-            if instances.shape == mask.shape:
-                instances[mask == IGNORE] = 0  # VOC draws its 255 border here too; it is no object
-        return mask, instances
+
+def _refuse_gaps(items, where):
+    if not items:
+        raise DataError(f"{where}: the split is empty: no image is listed or found in it")
+    for what in ("image", "mask"):
+        missing = [item.name for item in items if getattr(item, what) is None]
+        if missing:
+            raise DataError(f"{where}: {len(missing)} of {len(items)} names have no {what} file ({listed(missing)}): "
+                            "add the files, or list only complete pairs in the split's text file; `tinyseg check` "
+                            "shows all")
+
+
+def _refuse_sizes(image, image_path, labels, path):
+    if labels.shape != image.shape[:2]:
+        raise DataError(f"{path}: the mask is {labels.shape} (height, width) but its image {image_path.name} is "
+                        f"{image.shape[:2]}, after any EXIF rotation: export both at one size")
 
 
 def by_stem(directory: Path) -> dict[str, Path]:
@@ -127,8 +125,8 @@ def pair(images: dict, masks: dict, instances: dict | None = None, names: list[s
 
 def text_splits(lists: Path) -> list[str]:
     """The splits that a directory has text files for; train and val, by the rule of fifths, where it has none."""
-    found = [p.stem for p in sorted(lists.glob("*.txt")) if p.stem.startswith(SPLITS)]
-    return sorted(found, key=lambda s: not s.startswith("train")) or ["train", "val"]
+    found = {p.stem for p in lists.glob("*.txt") if p.stem.startswith(SPLITS)}
+    return sorted(found or {"train", "val"}, key=lambda split: (not split.startswith("train"), split))
 
 
 def split_names(lists: Path, known: dict[str, Path], split: str) -> list[str]:
@@ -139,13 +137,13 @@ def split_names(lists: Path, known: dict[str, Path], split: str) -> list[str]:
         return _read_names(lists / f"{split}.txt", known)
     other = {"train": "val", "val": "train"}.get(split)
     if other is None:
-        raise DataError(f"{lists}: there is no split '{split}' ({split}.txt): there are {', '.join(text_splits(lists))} and all")
+        raise DataError(f"{lists}: no split '{split}' ({split}.txt): there are {', '.join(text_splits(lists))} and all")
     if (lists / f"{other}.txt").is_file():
         taken = set(_read_names(lists / f"{other}.txt", known))
         say(f"{lists}: no {split}.txt; {split} is what {other}.txt leaves")
         return [name for name in known if name not in taken]
     say(f"{lists}: no train.txt or val.txt; every fifth image is val, the others are train")
-    fifth = {name for k, name in enumerate(known) if k % 5 == 4 or (k == len(known) - 1 and 1 < len(known) < 5)}
+    fifth = set(list(known)[4::5] or list(known)[1:][-1:])  # the last of two, three or four
     return [name for name in known if (name in fifth) == (split == "val")]
 
 
@@ -158,54 +156,3 @@ def _read_names(path, known):
             bare = first.stem if first.suffix.lower() in IMAGE_ENDINGS else first.name
             names.append(next((n for n in (whole.name, whole.stem, first.name) if n in known), bare))
     return names
-
-
-def class_file(path: Path) -> Path | None:
-    """The file with the class names, classes.txt or class_names.txt, or None."""
-    return next((path / name for name in CLASS_FILES if (path / name).is_file()), None)
-
-
-def read_classes(path: Path) -> tuple[tuple[str, ...], np.ndarray | None]:
-    """Class names, and their colours or None, from classes.txt: a line 'name' or 'name red green blue' each.
-
-    A number before the name ('0 road') and a bracket behind it are dropped; a first line '__ignore__' too.
-    Example: read_classes(Path("classes.txt")) -> (("background", "cell"), None)
-    """
-    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
-    if lines and lines[0] == "__ignore__":
-        lines = lines[1:]
-    if all(re.match(rf"{i}\s+\S", line) for i, line in enumerate(lines)):
-        lines = [line.split(None, 1)[1] for line in lines]
-    coloured = [re.fullmatch(r"(.*?)[\s,:]+(\d{1,3})[\s,]+(\d{1,3})[\s,]+(\d{1,3})", line) for line in lines]
-    colours = None
-    if lines and all(coloured):
-        lines = [found[1] for found in coloured]
-        colours = np.array([[int(v) for v in found.groups()[1:]] for found in coloured])
-        if colours.max() > 255:
-            raise DataError(f"{path}: a colour is {colours.max()} but red, green and blue lie in 0..255")
-    if len(lines) < 2:
-        raise DataError(f"{path}: {len(lines)} class names but at least 2 are expected (class 0 is the background): one a line")
-    return tuple(re.sub(r"\s*\([^)]*\)$", "", line).strip("_") or line for line in lines), colours
-
-
-def read_text(path: Path) -> str:
-    """A text file's contents, UTF-8 with or without byte order mark."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-
-
-def evenly(things: list, most: int) -> list:
-    """At most so many of the things, spread over the whole list."""
-    return things if len(things) <= most else [things[k * len(things) // most] for k in range(most)]
-
-
-def channels_of(paths: list[Path]) -> int:
-    """1 where all images (of SURVEY, spread over the list) are grey, else 3."""
-    modes = (header(path)[0] for path in evenly(paths, SURVEY))
-    return 1 if all(mode in ("1", "L", "LA", "La", "F") or mode.startswith("I") for mode in modes) else 3
-
-
-def _by(array):
-    return f"{array.shape[0]}x{array.shape[1]}"

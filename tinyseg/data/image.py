@@ -1,6 +1,6 @@
 """Pictures and masks as files, by Pillow: the only file of this package that knows what a PNG is.
 
-An image is (H, W, C), uint8 or uint16, upright (EXIF rotation applied), without alpha. A mask is (H, W) int32 class ids.
+An image is (H, W, C), uint8 or uint16, upright (EXIF rotation applied), without alpha. A mask is (H, W) int32 ids.
 Pillow is imported by the first call, not with the package.
 """
 
@@ -40,7 +40,7 @@ def palette_of(colours) -> np.ndarray:
 
 
 def read_image(path: str | Path, channels: int | None = None) -> np.ndarray:
-    """Read a picture: any format of Pillow, 8 or 16 bit, grey, RGB, RGBA, palette, CMYK, turned upright by its EXIF tag.
+    """Read a picture: any format of Pillow, 8 or 16 bit, grey, RGB, RGBA, palette, CMYK, turned upright by EXIF.
 
     Alpha is dropped. 16-bit grey stays uint16; 16-bit colour comes as its high 8 bits (Pillow reads no more).
     channels: 1 or 3 converts (grey = 0.299 R + 0.587 G + 0.114 B); None keeps 1 for grey files, 3 for colour.
@@ -79,35 +79,28 @@ def read_index(path: str | Path, colours: np.ndarray | None = None) -> np.ndarra
     if pixels.ndim == 3:
         if (pixels != pixels[:, :, :1]).any():
             found = np.unique(pixels.reshape(-1, 3), axis=0)
-            raise DataError(f"{path}: the mask is coloured ({_list(found)}) but class ids were expected: save it as index PNG, "
-                            "or say which class has which colour in classes.txt, a line 'name red green blue' each")
+            raise DataError(f"{path}: the mask is coloured ({listed(found)}) but class ids were expected: save it "
+                            "as index PNG, or give each class its colour in classes.txt, a line 'name red green blue' "
+                            "each")
         pixels = pixels[:, :, 0]
     return pixels.astype(np.int32)
 
 
-def read_mask(path: str | Path, binary: bool | None = None, colours: np.ndarray | None = None) -> np.ndarray:
+def read_mask(path: str | Path, colours: np.ndarray | None = None) -> np.ndarray:
     """Read a mask of class ids, 255 = ignore.
 
-    binary: True maps 0/255 to 0/1; False leaves it; None recognises it: a grey file with no other values than 0 and 255
-    is taken as 0/1 and a message says so (a palette file is not: there 255 is the VOC border).
-    colours: (K, 3), the colour of each class, for masks saved as RGB.
+    A grey file of nothing but 0 and 255 is taken as classes 0 and 1, and a message says so (not one with a palette:
+    there 255 is VOC's border). colours: (K, 3), the colour of each class, for masks saved as RGB.
 
     Shapes: returns (H, W) int32 class ids.
     Raises: DataError naming the file, the values found, and the cure.
     Example: read_mask("mask.png")
     """
     mask = read_index(path, colours)
-    if binary is None:
-        binary = colours is None and not has_palette(path) and set(np.unique(mask)) == {0, 255}
-        if binary:
-            say(f"{path}: the mask holds 0 and 255; read as class 0 and class 1")
-    if not binary:
-        return mask
-    values = np.unique(mask)
-    if not set(values) <= {0, 1, 255}:
-        raise DataError(f"{path}: the mask holds {_list(values)} but only 0 and 255 were expected: save it without smoothing, "
-                        "or list the classes in classes.txt")
-    return (mask > 0).astype(np.int32)
+    if colours is None and set(np.unique(mask).tolist()) == {0, 255} and not has_palette(path):
+        say(f"{path}: the mask holds 0 and 255; read as class 0 and class 1")
+        return (mask > 0).astype(np.int32)
+    return mask
 
 
 def has_palette(path: str | Path) -> bool:
@@ -123,6 +116,12 @@ def header(path: str | Path) -> tuple[str, int, int]:
             return file.mode, file.height, file.width
     except Exception as error:
         raise _unreadable(path, error) from error
+
+
+def channels_of(path: str | Path) -> int:
+    """1 where the file is grey, else 3."""
+    mode = header(path)[0]
+    return 1 if mode in ("1", "L", "LA", "La", "F") or mode.startswith("I") else 3
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -150,7 +149,7 @@ def write_mask(path: str | Path, mask: np.ndarray, palette: np.ndarray | None = 
     if Path(path).suffix.lower() not in (".png", ".tif", ".tiff", ".gif", ".bmp"):
         raise DataError(f"{path}: masks need a lossless format: name the file .png")
     if mask.ndim != 2 or mask.dtype.kind not in "uib":
-        raise DataError(f"{path}: mask is {mask.dtype} {mask.shape} but (H, W) integers are expected: take argmax(-1) first")
+        raise DataError(f"{path}: mask is {mask.dtype} {mask.shape} but (H, W) integers are expected: take argmax(-1)")
     low, high = (int(mask.min()), int(mask.max())) if mask.size else (0, 0)
     if low < 0 or high > 65535:
         raise DataError(f"{path}: ids run from {low} to {high} but must lie in 0..65535: use 255 for ignore")
@@ -186,6 +185,20 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
+def read_text(path: Path) -> str:
+    """A text file's contents, UTF-8 with or without byte order mark."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+
+
+def listed(values, most: int = 8) -> str:
+    """'0, 1, 7 ... (20 in all)': values, colours or names for a message."""
+    words = [str(v) for v in np.asarray(values).tolist()]
+    return ", ".join(words[:most]) + (f" ... ({len(words)} in all)" if len(words) > most else "")
+
+
 def _decode(path, keep_palette=False):
     """Pillow's mode, the upright pixels without alpha, and the format."""
     from PIL import Image, ImageOps
@@ -198,14 +211,14 @@ def _decode(path, keep_palette=False):
                 pixels = np.array(upright)
             else:
                 pixels = np.array(upright.convert("L" if mode in ("LA", "La") else "RGB"))
-    except Exception as error:  # a broken file makes Pillow raise nearly anything: OSError, SyntaxError, struct.error ...
+    except Exception as error:  # a broken file makes Pillow raise nearly anything: OSError, SyntaxError, ValueError ...
         raise _unreadable(path, error) from error
     if mode == "F":
-        raise DataError(f"{path}: pixels are 32-bit floats but 8 or 16-bit integers are expected: convert it to a 16-bit PNG")
+        raise DataError(f"{path}: pixels are 32-bit floats but 8 or 16 bits are expected: convert it to a 16-bit PNG")
     if mode.startswith("I"):
         if pixels.size and (pixels.min() < 0 or pixels.max() > 65535):
-            raise DataError(f"{path}: 32-bit values from {pixels.min()} to {pixels.max()} but 8 or 16 bits are expected: "
-                            "convert it to a 16-bit PNG")
+            raise DataError(f"{path}: 32-bit values from {pixels.min()} to {pixels.max()} but 8 or 16 bits are "
+                            "expected: convert it to a 16-bit PNG")
         pixels = pixels.astype(np.uint16)
     if keep_palette and isinstance(depth, str) and depth in STRETCH:
         pixels = pixels // STRETCH[depth]
@@ -228,12 +241,7 @@ def _ids_of_colours(path, pixels, colours):
     at = np.minimum(np.searchsorted(known[order], number), len(known) - 1)
     wrong = known[order][at] != number
     if wrong.any():
-        raise DataError(f"{path}: the mask has colours of no class ({_list(np.unique(pixels[wrong], axis=0))}): add them to "
-                        "the class colours, or save the mask without smoothing")
+        unknown = listed(np.unique(pixels[wrong], axis=0))
+        raise DataError(f"{path}: the mask has colours of no class ({unknown}): add them to the class colours, or save "
+                        "the mask without smoothing")
     return order[at].astype(np.int32)
-
-
-def _list(values, most=8):
-    """'0, 1, 7 ... (20 in all)': values or colours for a message."""
-    words = [str(v) for v in np.asarray(values).tolist()]
-    return ", ".join(words[:most]) + (f" ... ({len(words)} in all)" if len(words) > most else "")

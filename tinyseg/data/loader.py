@@ -1,15 +1,16 @@
 """Batches from a data set, made ahead of time by worker threads.
 
-A batch is a function of (seed, epoch, its number) alone: the epoch's order is drawn from (seed, epoch), a sample's transform
-from (seed, epoch, position). The number of workers and who is faster change nothing, so a run can be resumed to the bit.
+A batch is a function of (seed, epoch, its number) alone: the epoch's order is drawn from (seed, epoch), a sample's
+transform from (seed, epoch, position). The number of workers and who is faster change nothing, so a run can be resumed
+to the bit.
 """
 
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event, Lock
-from typing import Iterator
 
 import numpy as np
 
@@ -35,10 +36,10 @@ class Batch:
 
 
 class Loader:
-    """Batches of a data set, epoch after epoch: each `for batch in loader` is one epoch, and `loader.epoch` counts them.
+    """Batches of a data set, epoch after epoch: each `for batch in loader` is one, `loader.epoch` the next one.
 
-    transform: called as transform(sample, rng). Images become float32 by `to_float` (uint8 / 255, uint16 / 65535) unless
-        the transform ends in `Normalize`. workers: threads; 0 loads in the consumer's thread.
+    transform: called as transform(sample, rng). Images become float32 by `to_float` (uint8 / 255, uint16 / 65535),
+        unless the transform ends in `Normalize`. workers: threads; 0 loads in the consumer's thread.
     cache_bytes: samples read once are kept, before the transform, until this much memory is used.
     wait_seconds: the time that the consumer has waited for data so far.
 
@@ -49,7 +50,8 @@ class Loader:
     def __init__(self, dataset, batch_size: int = 8, shuffle: bool = True, seed: int = 0, workers: int = 2,
                  transform: Transform | None = None, drop_last: bool = False, cache_bytes: int = 1 << 30):
         if batch_size < 1 or workers < 0 or seed < 0:
-            raise ValueError(f"Loader: batch_size={batch_size}, workers={workers}, seed={seed}, but >= 1, >= 0, >= 0 are expected")
+            raise ValueError(f"Loader: batch_size={batch_size}, workers={workers}, seed={seed}, "
+                             "but >= 1, >= 0, >= 0 are expected")
         if len(dataset) == 0 or (drop_last and len(dataset) < batch_size):
             raise DataError(f"Loader: the data set has {len(dataset)} samples, not one batch of {batch_size}: "
                             "use a smaller batch_size" + (" or drop_last=False" if drop_last else ""))
@@ -127,9 +129,10 @@ class Loader:
         sample = self.dataset[index]
         with self._lock:
             if index not in self._cache and sample.nbytes <= self._cache_room:
+                # a transform that writes into its input must fail at once, not spoil the next epoch
                 for array in (sample.image, sample.mask, sample.instances, sample.weights):
                     if array is not None:
-                        array.setflags(write=False)  # a transform that writes into its input must fail, not spoil the next epoch
+                        array.setflags(write=False)
                 self._cache[index] = sample
                 self._cache_room -= sample.nbytes
         return sample
@@ -144,9 +147,9 @@ def stack(samples: list[Sample]) -> Batch:
     first = samples[0]
     for other in samples:
         if other.image.shape != first.image.shape:
-            raise DataError(f"one batch needs one size, but '{first.name}' is {first.image.shape} and '{other.name}' is "
-                            f"{other.image.shape} (height, width, channels): add RandomCrop(size), Pad(size) or Resize(size) to "
-                            "the transform, or use batch_size=1")
+            raise DataError(f"one batch needs one size, but '{first.name}' is {first.image.shape} and '{other.name}' "
+                            f"is {other.image.shape} (height, width, channels): add RandomCrop(size), Pad(size) or "
+                            "Resize(size) to the transform, or use batch_size=1")
     return Batch(np.stack([to_float(s.image) for s in samples]), _stack(samples, "mask"), _stack(samples, "instances"),
                  _stack(samples, "weights"), tuple(s.name for s in samples))
 

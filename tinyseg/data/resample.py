@@ -54,11 +54,12 @@ def warp_image(image: np.ndarray, y: np.ndarray, x: np.ndarray, outside: np.ndar
 
 
 def warp_labels(labels: np.ndarray, y: np.ndarray, x: np.ndarray, outside: float) -> np.ndarray:
-    """The label nearest to positions (y, x); `outside` beyond the edge. Shapes: labels (H, W); y, x (P, Q) pixel indices."""
+    """The label nearest to positions (y, x), `outside` beyond the edge. Shapes: labels (H, W); y, x (P, Q) as above."""
     height, width = labels.shape
     row, column = np.floor(y + 0.5).astype(np.intp), np.floor(x + 0.5).astype(np.intp)
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    return np.where(inside, labels[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)], labels.dtype.type(outside))
+    nearest = labels[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
+    return np.where(inside, nearest, labels.dtype.type(outside))
 
 
 def bicubic_surface(knots: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -1,7 +1,7 @@
 """One picture and what is known about it: the value that datasets return and transforms pass on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Callable
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class Sample:
         return sum(a.nbytes for a in (self.image, self.mask, self.instances, self.weights) if a is not None)
 
     def map(self, on_image: Callable, on_labels: Callable) -> "Sample":
-        """Apply `on_image(image)` and `on_labels(labels, outside)`; `outside` is the label of what lies beyond the image.
+        """Apply `on_image(image)` and `on_labels(labels, outside)`; `outside` labels what lies beyond the image.
 
         This is the one place that moves image, mask, instances and weights together. Beyond the image the mask says
         255 (ignore), instances say 0 (no object), weights say 0.

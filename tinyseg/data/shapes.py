@@ -1,7 +1,7 @@
 """Shapes: a synthetic set for demonstrations and tests, made on the fly, so there is nothing to download.
 
-Patterned things on a grained, cloudy ground. All take their colours from one range, so the colour of a pixel says next to
-nothing about its class: a model has to see the pattern or the outline. Things overlap; the later one lies on top.
+Patterned things on a grained, cloudy ground. All take their colours from one range, so the colour of a pixel says next
+to nothing about its class: a model has to see the pattern or the outline. Things overlap; the later one lies on top.
 """
 
 import numpy as np
@@ -10,8 +10,8 @@ from .image import voc_palette
 from .resample import as_size, bicubic_surface
 from .sample import Sample
 
-# The outline, in the thing's own turned coordinates, where its radius is 1 and r is the distance from its middle; and the
-# pattern, light or dark, over pixels.
+# The outline, in the thing's own turned coordinates, where its radius is 1 and r is the distance from its middle; and
+# the pattern over pixels, 1 light and 0 dark.
 KINDS = {
     "disc": (lambda u, v, r: r < 0.9, lambda y, x: 0.5),
     "square": (lambda u, v, r: np.maximum(abs(u), abs(v)) < 0.8, lambda y, x: y // 2 % 2),
@@ -25,10 +25,10 @@ KINDS = {
 class Shapes:
     """A synthetic data set of overlapping things with instances; sample i is a function of (seed, i) alone.
 
-    size: pixels, an int or (height, width). num_classes: 2 to 7, the background and the first of disc, square, triangle,
-    ring, cross, star. Use another seed for validation.
+    size: pixels, an int or (height, width). num_classes: 2 to 7, the background and the first of disc, square,
+    triangle, ring, cross, star. Use another seed for validation.
 
-    Shapes: image (H, W, 3) uint8, mask (H, W) int32 in 0..num_classes - 1, instances (H, W) int32, 1.. from below to above.
+    Shapes: image (H, W, 3) uint8, mask (H, W) int32 in 0..num_classes - 1, instances (H, W) int32, 1.. upwards.
     Raises: ValueError for numbers out of range.
     Example: Shapes(size=96, length=500, seed=1)[0].mask
     """
@@ -53,7 +53,8 @@ class Shapes:
         return self.length
 
     def __repr__(self) -> str:
-        return f"Shapes({self.length} samples of {self.size[0]}x{self.size[1]}, {self.num_classes} classes, seed {self.seed})"
+        height, width = self.size
+        return f"Shapes({self.length} samples of {height}x{width}, {self.num_classes} classes, seed {self.seed})"
 
     def name(self, i: int) -> str:
         """The i-th sample's name, such as 'shapes-0-000017'."""
@@ -65,7 +66,7 @@ class Shapes:
         rng = np.random.default_rng([self.seed, i])
         image = _ground(rng, self.size)
         mask, instances, areas = np.zeros(self.size, np.int32), np.zeros(self.size, np.int32), [0]
-        for _ in range(rng.integers(2, 6)):
+        for _ in range(rng.integers(2, 5)):
             kind = int(rng.integers(1, self.num_classes))
             outline, pattern = KINDS[self.class_names[kind]]
             inside = _place(rng, self.size, outline)
@@ -88,16 +89,16 @@ def _ground(rng, size):
 def _place(rng, size, outline):
     """Where a thing of this outline is, (H, W) bool, at a random place, angle and radius."""
     height, width = size
-    radius, angle = rng.uniform(0.17, 0.28) * min(size), rng.uniform(0, 2 * np.pi)
+    radius, angle = rng.uniform(0.2, 0.3) * min(size), rng.uniform(0, 2 * np.pi)
     y = (np.arange(height)[:, None] - rng.uniform(0.12, 0.88) * height) / radius
     x = (np.arange(width)[None, :] - rng.uniform(0.12, 0.88) * width) / radius
     return outline(np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x, np.hypot(x, y))
 
 
 def _surface(rng, image, inside, pattern):
-    """The pixels of a thing, (n, 3): the one of four random colours that is least like what it covers, in its pattern."""
+    """The pixels of a thing, (n, 3): in its pattern, that one of four colours that is least like what it covers."""
     colours = rng.uniform(30, 225, (4, 3))
     colour = colours[np.square(colours - image[inside].mean(0)).sum(1).argmax()]
     y, x = np.ogrid[:image.shape[0], :image.shape[1]]
     light = np.broadcast_to(pattern(y + rng.integers(8), x + rng.integers(8)), inside.shape)[inside, None]
-    return colour + rng.uniform(40, 80) * (light - 0.5) + rng.normal(0, 4, (len(light), 1))
+    return colour + rng.uniform(50, 90) * (light - 0.5) + rng.normal(0, 4, (len(light), 1))

@@ -1,15 +1,16 @@
 """Transforms of samples: called as `transform(sample, rng)`, they return a new sample and leave the old one as it was.
 
-Image, mask, instances and weights move together. What comes from beyond the image is the image's mean colour, 255 (ignore)
-in the mask, 0 in instances and weights. Images keep their dtype except in `Normalize`. All randomness comes from `rng`.
+Image, mask, instances and weights move together. What comes from beyond the image is the image's mean colour, 255
+(ignore) in the mask, 0 in instances and weights. Images keep their dtype except in `Normalize`. All randomness comes
+from `rng`.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Callable, Sequence
 
 import numpy as np
 
-from .resample import (as_size, bicubic_surface, convolve, resize_image, resize_labels, restore, warp_image, warp_labels)
+from .resample import as_size, bicubic_surface, convolve, resize_image, resize_labels, restore, warp_image, warp_labels
 from .sample import Sample
 
 Transform = Callable[[Sample, np.random.Generator], Sample]
@@ -128,7 +129,7 @@ class ElasticDeformation:
 
 @dataclass(frozen=True)
 class ColorJitter:
-    """Change brightness, contrast and saturation by factors drawn from [1 - v, 1 + v]. Takes [0, 1] or integer images."""
+    """Change brightness, contrast and saturation by factors drawn from [1 - v, 1 + v]. Float images are in [0, 1]."""
 
     brightness: float = 0.2
     contrast: float = 0.2
@@ -200,8 +201,9 @@ def _resize(sample, size):
 def _warp(sample, y, x):
     """Every pixel of the new sample looks at (y, x) of the old one."""
     y, x = np.float32(y), np.float32(x)
-    outside = sample.image.mean((0, 1), dtype=np.float32)
-    return sample.map(lambda image: warp_image(image, y, x, outside), lambda labels, out: warp_labels(labels, y, x, out))
+    mean = sample.image.mean((0, 1), dtype=np.float32)
+    return sample.map(lambda image: warp_image(image, y, x, mean),
+                      lambda labels, outside: warp_labels(labels, y, x, outside))
 
 
 def _window(sample, top, left, size):

@@ -1,16 +1,17 @@
 """PASCAL VOC's layout: JPEGImages/, SegmentationClass/, SegmentationObject/, ImageSets/Segmentation/train.txt.
 
-Everingham et al., "The PASCAL visual object classes challenge" (2010). labelme writes the same folders, with class_names.txt
-and without ImageSets.
+Everingham et al., "The PASCAL visual object classes challenge" (2010). labelme writes the same folders, with
+class_names.txt and without ImageSets.
 """
 
 from pathlib import Path
 
-from .files import Files, Item, by_stem, class_file, pair, read_classes, split_names, text_splits
+from .files import Files, Item, by_stem, pair, split_names, text_splits
 from .image import voc_palette
+from .labels import Labels, class_file, read_classes
 
-CLASSES = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
-           "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
+CLASSES = ("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+           "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
 MASKS = ("SegmentationClassAug", "SegmentationClassPNG", "SegmentationClass")  # a later one wins
 
 
@@ -19,19 +20,12 @@ class VOC(Files):
 
     path: the folder with JPEGImages/, or one that has it as VOC2012/ or VOCdevkit/VOC2012/. split: a file of
     ImageSets/Segmentation ("train", "val", "trainval", "trainaug" with SegmentationClassAug/ ...) or "all".
-    scale, size: see `Files`.
+    Other arguments: see `Files`.
     Raises: DataError where the split or a file is missing.
     Example: VOC("VOCdevkit/VOC2012", split="val")[0].instances
     """
 
-    expects = "JPEGImages/ + SegmentationClass/; optional ImageSets/Segmentation/train.txt, SegmentationObject/ (PASCAL VOC)"
-
-    def __init__(self, path: str | Path, split: str = "train", *, scale: float | None = None,
-                 size: int | tuple[int, int] | None = None, in_channels: int = 3):
-        named = class_file(_root(Path(path)))
-        names, colours = read_classes(named) if named else (CLASSES, None)
-        super().__init__(self.items(Path(path), split), names, scale=scale, size=size, in_channels=in_channels,
-                         colours=voc_palette() if colours is None else colours, where=f"{path} ({split})")
+    expects = "JPEGImages/ + SegmentationClass/, optional ImageSets/Segmentation/train.txt, SegmentationObject/ (VOC)"
 
     @staticmethod
     def recognises(path: Path) -> bool:
@@ -45,7 +39,7 @@ class VOC(Files):
         return text_splits(_root(path) / "ImageSets" / "Segmentation")
 
     @staticmethod
-    def items(path: Path, split: str) -> list[Item]:
+    def find(path: Path, split: str) -> list[Item]:
         """The files of a split, None for those that are missing; DataError where there is no such split."""
         root = _root(path)
         masks = {stem: file for folder in MASKS for stem, file in by_stem(root / folder).items()}
@@ -55,7 +49,15 @@ class VOC(Files):
         objects = by_stem(root / "SegmentationObject") or by_stem(root / "SegmentationObjectPNG")
         return pair(images, masks, objects, names)
 
+    @staticmethod
+    def labels_of(path: Path, masks: list[Path]) -> Labels:
+        """VOC's classes, or those of class_names.txt; in masks saved as RGB, VOC's colours."""
+        named = class_file(_root(path))
+        names, colours = read_classes(named) if named else (CLASSES, None)
+        return Labels(names, colours=voc_palette() if colours is None else colours)
+
 
 def _root(path):
     """The folder that holds JPEGImages, or the path itself."""
-    return next((p for p in (path, path / "VOC2012", path / "VOCdevkit" / "VOC2012") if (p / "JPEGImages").is_dir()), path)
+    places = (path, path / "VOC2012", path / "VOCdevkit" / "VOC2012")
+    return next((place for place in places if (place / "JPEGImages").is_dir()), path)

@@ -1,0 +1,194 @@
+"""`tinyseg check`: what is in a data set, what is wrong with it, and the cure. Nothing in the set can make it fail."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .files import Files, Item, by_stem
+from .image import listed, read_image, read_index
+from .labels import Labels
+from .layouts import layout_of
+from .sample import IGNORE, DataError
+
+CURES = {
+    "no data set": "arrange the files in one of the ways above",
+    "class names": "write classes.txt, one name a line, background included",
+    "split": "list names of images in its text file, a line each, or put images into its folder",
+    "no image file": "add it, or take its name out of the split's text file",
+    "no mask file": "add it under the image's name, or list only the annotated images in train.txt and val.txt",
+    "mask without image": "add the image or delete the mask; the names must agree up to the ending",
+    "in two splits": "take it out of one: a model must not be judged on what it was trained on",
+    "unreadable image": "copy or export it again, or take it out of the set",
+    "unreadable mask": "export it again as index PNG; for coloured masks say each class's colour in classes.txt, "
+                       "a line 'name red green blue' each",
+    "image and mask differ in size": "export both at one size; beware of photos that an EXIF tag turns",
+    "number of no class": "name all classes in classes.txt, or renumber the masks (255 = ignore)",
+    "nothing but ignore": "take it out of the set: nothing can be learned from it",
+}
+
+
+@dataclass
+class Report:
+    """What `check` found; str(report) is a page to read, `ok` is True where nothing is wrong.
+
+    splits: images by split. sizes: images by (height, width). channels: images by channels. values: masks by the
+    numbers found in them. pixels, masks: pixels and masks by class id, 255 = ignore. problems: what is wrong -> where.
+    """
+
+    path: Path
+    layout: str = "none"
+    labels: Labels | None = None
+    splits: dict[str, int] = field(default_factory=dict)
+    pairs: int = 0
+    sizes: Counter = field(default_factory=Counter)
+    channels: Counter = field(default_factory=Counter)
+    values: Counter = field(default_factory=Counter)
+    pixels: Counter = field(default_factory=Counter)
+    masks: Counter = field(default_factory=Counter)
+    problems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    @property
+    def shares(self) -> dict[int, float]:
+        """The share of each class in the pixels that are not ignored, in [0, 1]."""
+        total = max(1, self.pixels.total() - self.pixels[IGNORE])
+        return {k: self.pixels[k] / total for k in range(len(self.labels.class_names))} if self.labels else {}
+
+    def __str__(self) -> str:
+        lines = [f"{self.path}: layout {self.layout}, {self.pairs} pairs of image and mask"]
+        if self.splits:
+            lines.append("splits    " + ", ".join(f"{split} {n}" for split, n in self.splits.items()))
+        if self.sizes:
+            sizes = [f"{height}x{width} ({n})" for (height, width), n in self.sizes.most_common()]
+            lines.append(f"sizes     {listed(sizes, 5)}   height x width (images)")
+            lines.append("channels  " + ", ".join(f"{c} ({n})" for c, n in sorted(self.channels.items())))
+        if self.values:
+            lines.append(f"values    {listed(sorted(self.values), 20)}   as found in the masks")
+        if self.labels and self.labels.remark:
+            lines.append(f"note      {self.labels.remark}")
+        if self.labels and self.pixels:
+            lines.append(f"classes   {len(self.labels.class_names)}, with their share of the pixels that count")
+            lines += [f"{k:>9} {name:<20}{100 * self.shares[k]:7.2f} %   in {self.masks[k]} masks"
+                      + ", never occurs" * (not self.masks[k]) for k, name in enumerate(self.labels.class_names)]
+            ignored = self.pixels[IGNORE] / self.pixels.total()
+            lines.append(f"      255 {'ignored':<20}{100 * ignored:7.2f} %   in {self.masks[IGNORE]} masks")
+        for what, where in self.problems.items():
+            lines += [f"WRONG     {what} ({len(where)}): {listed(where, 5)}", f"  cure    {CURES[what]}"]
+        return "\n".join([*lines, "nothing is wrong" if self.ok else f"wrong in {len(self.problems)} ways"])
+
+
+def check(path: str | Path) -> Report:
+    """Look at every file of a data set: pairs, sizes, values in masks, share of each class, what is wrong, the cure.
+
+    Reads each image and mask once, and raises for nothing that it finds.
+    Example: print(check("isbi2012"))
+    """
+    report = Report(Path(path))
+    try:
+        layout = layout_of(path)
+    except (DataError, OSError) as error:
+        report.problems["no data set"].append(str(error))
+        return report
+    report.layout = layout.__name__
+    items = _items(layout, report)
+    report.labels = _labels(layout, [item.mask for item in items if item.mask], report)
+    for item in items:
+        _look_at(item, report)
+    return report
+
+
+def _items(layout: type[Files], report: Report) -> list[Item]:
+    """The items of all splits, each once, and what is wrong with the lists of files."""
+    items = {}
+    for split in layout.splits(report.path):
+        try:
+            found = layout.find(report.path, split)
+        except (DataError, OSError) as error:
+            report.problems["split"].append(str(error))
+            continue
+        report.splits[split] = len(found)
+        if not found:
+            report.problems["split"].append(f"{split} is empty")
+        for item in found:
+            if item in items:
+                report.problems["in two splits"].append(item.name)
+        items |= dict.fromkeys(found)
+    images = {stem for folder in {item.image.parent for item in items if item.image} for stem in by_stem(folder)}
+    for folder in {item.mask.parent for item in items if item.mask}:
+        for stem, file in by_stem(folder).items():
+            if stem not in images and stem.removesuffix("_mask") not in images:
+                report.problems["mask without image"].append(str(file))
+    return list(items)
+
+
+def _labels(layout, masks, report):
+    """What the numbers mean, by the masks that can be read."""
+    try:
+        return layout.labels_of(report.path, masks)
+    except DataError:
+        sound = [mask for mask in masks if _numbers(mask, None)[1] is None]
+    try:
+        return layout.labels_of(report.path, sound)
+    except DataError as error:
+        report.problems["class names"].append(str(error))
+        return None
+
+
+def _numbers(path, colours):
+    """The numbers in a mask file, or None, and what is wrong, or None."""
+    try:
+        return read_index(path, colours), None
+    except DataError as error:
+        return None, str(error)
+
+
+def _look_at(item, report):
+    """Read the files of one item and note what is in them."""
+    for what, file in (("no image file", item.image), ("no mask file", item.mask)):
+        if file is None:
+            report.problems[what].append(item.name)
+    shape = None
+    if item.image is not None:
+        try:
+            shape = read_image(item.image).shape
+            report.sizes[shape[:2]] += 1
+            report.channels[shape[2]] += 1
+        except DataError as error:
+            report.problems["unreadable image"].append(str(error))
+    for path in (item.mask, item.instances):
+        if path is None:
+            continue
+        numbers, wrong = _numbers(path, report.labels.colours if report.labels and path == item.mask else None)
+        if wrong:
+            report.problems["unreadable mask"].append(wrong)
+            continue
+        if shape is not None and numbers.shape != shape[:2]:
+            report.problems["image and mask differ in size"].append(f"{path} {numbers.shape} but image {shape[:2]}")
+        elif path == item.mask:
+            report.pairs += shape is not None
+        if path == item.mask:
+            _count(path, numbers, report)
+
+
+def _count(path, numbers, report):
+    """Add the numbers of one mask to the totals, and note those that mean nothing."""
+    counts = np.bincount(numbers.ravel())
+    values = np.flatnonzero(counts)
+    counts = counts[values]
+    report.values.update(values.tolist())
+    if report.labels is None:
+        return
+    ids = report.labels.of(values)
+    for k in set(ids.tolist()):
+        report.pixels[k] += int(counts[ids == k].sum())
+        report.masks[k] += 1
+    if (ids < 0).any():
+        report.problems["number of no class"].append(f"{path}: {listed(values[ids < 0])}")
+    if (ids == IGNORE).all():
+        report.problems["nothing but ignore"].append(str(path))

@@ -1,0 +1,41 @@
+"""The layouts that a data set of files can have, and `open`, which finds out which one it is."""
+
+from pathlib import Path
+
+from .camvid import CamVid
+from .files import Files
+from .folder import Folder
+from .sample import DataError
+from .voc import VOC
+
+LAYOUTS = (VOC, CamVid, Folder)  # tried in this order
+
+
+def open(path: str | Path, split: str = "train", *, scale: float | None = None,
+         size: int | tuple[int, int] | None = None, in_channels: int | None = None) -> Files:
+    """Open a data set, whatever its layout.
+
+    split: "train", "val", "test" or "all". scale: 0.5 gives half the resolution; size: gives (height, width).
+    in_channels: 1 or 3 converts the images.
+
+    Raises: DataError where no layout is recognised, or the split is missing or incomplete.
+    Example: train, val = open("isbi2012"), open("isbi2012", split="val")
+    """
+    return layout_of(path)(path, split, scale=scale, size=size, in_channels=in_channels)
+
+
+def layout_of(path: str | Path) -> type[Files]:
+    """The class that reads the data set at this path.
+
+    Raises: DataError which says what was expected and what is there instead.
+    Example: layout_of("camvid") is CamVid
+    """
+    path = Path(path)
+    for layout in LAYOUTS:
+        if layout.recognises(path):
+            return layout
+    expected = "; or ".join(layout.expects for layout in reversed(LAYOUTS))
+    if not path.is_dir():
+        raise DataError(f"{path}: no such folder; a data set is a folder with {expected}")
+    found = ", ".join(sorted(p.name + "/" * p.is_dir() for p in path.iterdir())[:12]) or "nothing"
+    raise DataError(f"{path}: no data set found here; expected {expected}; found {found}")
