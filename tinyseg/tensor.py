@@ -237,7 +237,8 @@ class Function:
                 name = type(self).__name__
                 raise ValueError(f"{name}: inputs are on {device.name!r} and {value.device.name!r}; cure: x.to(...)")
             return value
-        if isinstance(value, int | float | np.generic):  # a number takes the dtype of the tensor beside it
+        if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+            # a number takes the dtype of the tensor beside it
             dtypes = [t.dtype for t in inputs if isinstance(t, Tensor | np.ndarray)]
             like = next((d for d in dtypes if d.kind == "f"), None) or np.result_type(value, *dtypes)
             if like.kind == "f" and like not in dtypes:

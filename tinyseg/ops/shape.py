@@ -234,7 +234,7 @@ def unsqueeze(x: Operand, axis: int) -> Tensor:
 
 def transpose(x: Operand, axes: Sequence[int] | None = None) -> Tensor:
     """x with its axes in another order (None: reversed), copied. Raises ValueError if `axes` is no order of them."""
-    return Transpose(axes)(x)
+    return Transpose(None if axes is None else _integers("transpose", axes))(x)
 
 
 def broadcast_to(x: Operand, shape: Sequence[int]) -> Tensor:
