@@ -14,7 +14,18 @@ from .direct import filter_gradient_tiles, gather_tiles, pack_filters, pad_colum
 from .geometry import Geometry, Options
 from .plain import channel_sums, plain_backward_w, plain_backward_x, plain_forward
 from .simd import COLUMNS, ROWS
-from .winograd import POINTS, SKEW, winograd_filter_gradient, winograd_filters, winograd_forward
+from .winograd import (
+    POINTS,
+    SKEW,
+    SLAB,
+    turn_filters,
+    winograd_filter_gradient,
+    winograd_filters,
+    winograd_forward,
+    winograd_forward_deep,
+)
+
+DEEP = 128 * 256  # filters (C * K) from which Winograd transforms them slab by slab instead of beforehand
 
 
 def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
@@ -93,9 +104,7 @@ def forward(device, g: Geometry, x, w, b=None):
         _gather(device, y, x, panels, b, g.x_shape, g.y_shape, g, num=g.stride, den=(1, 1),
                 off=(-g.padding[0], -g.padding[1]), inc=g.dilation)  # fmt: skip
     elif which == "winograd":
-        _winograd(device, y, x, w, g, g.padding, transposed=False)
-        if b is not None:
-            y += b
+        _winograd(device, y, x, w, b, g.padding, g.dilation[0])
     else:
         b = device.zeros((g.K,), x.dtype) if b is None else b
         if which == "depthwise":
@@ -114,10 +123,10 @@ def backward_x(device, g: Geometry, dy, w, b=None):
         _gather(device, dx, dy, panels, b, g.y_shape, g.x_shape, g, num=(1, 1), den=g.stride,
                 off=g.padding, inc=(-g.dilation[0], -g.dilation[1]))  # fmt: skip
     elif which == "winograd":
+        turned = device.empty((3, 3, g.K, g.C), w.dtype)
+        device.launch(turn_filters, turned, w, g.C, g.K)
         padding = (2 * g.dilation[0] - g.padding[0], 2 * g.dilation[1] - g.padding[1])
-        _winograd(device, dx, dy, w, g, padding, transposed=True)
-        if b is not None:
-            dx += b
+        _winograd(device, dx, dy, turned, b, padding, g.dilation[0])
     else:
         b = device.zeros((g.C,), dy.dtype) if b is None else b
         if which == "depthwise":
@@ -205,17 +214,26 @@ def _panels(device, g: Geometry, w, transposed: bool):
     return panels
 
 
-def _winograd(device, out, a, w, g: Geometry, padding, transposed: bool) -> None:
-    panels = _panels(device, g, w, transposed)
-    count, run = panels.shape[1], panels.shape[3]
-    U = device.empty((POINTS, count, run, COLUMNS), w.dtype)
-    device.launch(winograd_filters, U, panels, count, run, transposed)
+def _winograd(device, out, a, w, b, padding, dilation: int) -> None:
+    """out = the convolution of a with filters w (3,3,C,K) and bias b."""
     (N, H, W, C), (_, P, Q, K) = a.shape, out.shape
-    jobs, block = device.threads, _winograd_block(C, K)
-    V = device.empty((jobs, POINTS * (block * C + SKEW)), a.dtype)
-    M = device.empty((jobs, POINTS * (block * K + SKEW)), a.dtype)
     zeros = device.zeros((max(C, COLUMNS),), a.dtype)
-    device.launch(winograd_forward, out, a, U, zeros, V, M, N, H, W, C, P, Q, K, *padding, g.dilation[0], block, jobs)
+    b = device.zeros((K,), a.dtype) if b is None else b
+    jobs = device.threads
+    numbers = N, H, W, C, P, Q, K, *padding, dilation
+    if C * K < DEEP:
+        block = 4 * ROWS
+        U = device.empty((POINTS, K, C), w.dtype)
+        device.launch(winograd_filters, U, w, C, K)
+        V = device.empty((jobs, POINTS * (block * C + SKEW)), a.dtype)
+        M = device.empty((jobs, POINTS * (block * K + SKEW)), a.dtype)
+        device.launch(winograd_forward, out, a, U, b, zeros, V, M, *numbers, block, jobs)
+    else:
+        block = max(4, (8 << 20) // (POINTS * C * 4 * ROWS)) * ROWS
+        V = device.empty((POINTS * (block * C + SKEW),), a.dtype)
+        U = device.empty((jobs, POINTS * (SLAB * COLUMNS + SKEW)), a.dtype)
+        M = device.empty((jobs, POINTS * (block * COLUMNS + SKEW)), a.dtype)
+        device.launch(winograd_forward_deep, out, a, w, b, zeros, V, U, M, *numbers, block, jobs)
 
 
 def _winograd_gradient(device, dy, x, g: Geometry):
@@ -230,10 +248,6 @@ def _winograd_gradient(device, dy, x, g: Geometry):
     device.launch(winograd_filter_gradient, parts, dy, x, zeros, V, D, g.N, g.H, g.W, g.C, g.P, g.Q, g.K, *g.padding,
                   g.dilation[0], block, splits, panel_jobs)  # fmt: skip
     return parts
-
-
-def _winograd_block(C: int, K: int) -> int:
-    return 4 * ROWS
 
 
 def _gather(device, out, a, panels, b, a_shape, out_shape, g: Geometry, num, den, off, inc) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit, prange
 
 from ...kernel import kernel
-from .simd import COLUMNS, ENTRY, ROWS, address, multiply_tile
+from .simd import COLUMNS, ENTRY, LANES, ROWS, address, multiply_tile, transpose_block
 
 
 @kernel
@@ -37,7 +37,13 @@ def pack_filters(panels, w, R, S, C, K, groups, transposed):
         first = at * COLUMNS
         if transposed:
             width = min(COLUMNS, C - first)
-            for i in range(run):
+            blocks = run // LANES * LANES if width == COLUMNS else 0
+            for i in range(0, blocks, LANES):
+                for j in range(0, COLUMNS, LANES):
+                    to = address(panels) + ((((g * count + at) * taps + tap) * run + i) * COLUMNS + j) * 4
+                    of = address(w) + ((tap * C + first + j) * K + g * Kg + i) * 4
+                    transpose_block(to, COLUMNS * 4, of, K * 4)
+            for i in range(blocks, run):
                 for j in range(width):
                     panels[g, at, tap, i, j] = w[r, s, first + j, g * Kg + i]
                 for j in range(width, COLUMNS):

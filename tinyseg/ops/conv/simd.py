@@ -167,3 +167,36 @@ def multiply_tile(typing_context, table, taps, run, a_step, a_shift, panel, c_ro
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 10), emit
+
+
+@intrinsic
+def transpose_block(typing_context, target, target_step, source, source_step):
+    """Transpose LANES x LANES floats: row i of the source goes to column i of the target; addresses and steps in bytes.
+
+    log2(LANES) rounds, each of which exchanges, between rows a distance apart, the blocks of that distance.
+    """
+
+    def emit(context, builder, signature, args):
+        b = builder
+        to, to_step, of, of_step = args
+
+        def row(base, step, i):
+            return b.inttoptr(b.add(base, b.mul(step, ir.Constant(_i64, i))), _vector.as_pointer())
+
+        rows = [b.load(row(of, of_step, i), align=4) for i in range(LANES)]
+        distance = 1
+        while distance < LANES:
+            low = [i + (LANES - distance if i & distance else 0) for i in range(LANES)]
+            high = [i + (LANES if i & distance else distance) for i in range(LANES)]
+            for i in range(LANES):
+                if not i & distance:
+                    pair = rows[i], rows[i + distance]
+                    for at, lanes in ((i, low), (i + distance, high)):
+                        mask = ir.Constant(ir.VectorType(_i32, LANES), lanes)
+                        rows[at] = b.shuffle_vector(*pair, mask)
+            distance *= 2
+        for i in range(LANES):
+            b.store(rows[i], row(to, to_step, i), align=4)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), emit

@@ -104,23 +104,23 @@ def _constant(value):
     return ir.Constant(_vector, [ir.Constant(_f32, float(np.float32(value)))] * LANES)
 
 
-def make_transform(name: str, matrix, accumulate: bool = False):
+def make_transform(name: str, matrix, accumulate: bool = False, bias: bool = False):
     """An intrinsic that computes Y = T X T^T for square tiles of vectors.
 
-    transform(source, source_shift, target, target_shift, channels): `source` and `target` are addresses of tables of
-    the addresses of the tile's elements, row by row; each element is a run of `channels` floats (a multiple of LANES),
-    of which LANES are transformed at a time. Shifts, in bytes, are added to every address. With accumulate, Y is
-    added to what the target holds.
+    transform(source, source_shift, target, target_shift, channels, addend): `source` and `target` are addresses of
+    tables of the addresses of the tile's elements, row by row; each element is a run of `channels` floats (a multiple
+    of LANES), of which LANES are transformed at a time. Shifts, in bytes, are added to every address. With accumulate
+    Y is added to what the target holds; with bias, `addend` is the address of a number for each channel to add to Y.
     """
     n_out, n_in = matrix.shape
 
     def emit_function(module):
         if name in module.globals:
             return module.globals[name]
-        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_i64] * 5), name)
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_i64] * 6), name)
         function.linkage = "internal"
         function.attributes.add("noinline")
-        source, source_shift, target, target_shift, channels = function.args
+        source, source_shift, target, target_shift, channels, addend = function.args
         fma = cgutils.get_or_insert_function(module, ir.FunctionType(_vector, [_vector] * 3), f"llvm.fma.v{LANES}f32")
         entry, loop, done = (function.append_basic_block(n) for n in ("entry", "loop", "done"))
         b = ir.IRBuilder(entry)
@@ -131,20 +131,23 @@ def make_transform(name: str, matrix, accumulate: bool = False):
         offset.add_incoming(ir.Constant(_i64, 0), entry)
         emitter = _Emitter(b, fma)
 
+        def pointer(base):
+            return b.inttoptr(b.add(base, offset), _vector.as_pointer())
+
         def element(table, shift, at):
-            row = b.load(b.gep(b.inttoptr(table, _i64.as_pointer()), [ir.Constant(_i64, at)]))
-            return b.inttoptr(b.add(b.add(row, shift), offset), _vector.as_pointer())
+            return pointer(b.add(b.load(b.gep(b.inttoptr(table, _i64.as_pointer()), [ir.Constant(_i64, at)])), shift))
 
         columns = []  # T X, column by column
         for j in range(n_in):
             x = [b.load(element(source, source_shift, i * n_in + j), align=4) for i in range(n_in)]
             columns.append(emitter.apply(matrix, x))
+        added = b.load(pointer(addend), align=4) if bias else None
         for i in range(n_out):  # (T X) T^T, row by row
             for j, y in enumerate(emitter.apply(matrix, [column[i] for column in columns])):
-                pointer = element(target, target_shift, i * n_out + j)
+                to = element(target, target_shift, i * n_out + j)
                 if accumulate:
-                    y = b.fadd(y, b.load(pointer, align=4))
-                b.store(y, pointer, align=4)
+                    y = b.fadd(y, b.load(to, align=4))
+                b.store(b.fadd(y, added) if bias else y, to, align=4)
         following = b.add(offset, ir.Constant(_i64, 4 * LANES))
         offset.add_incoming(following, loop)
         b.cbranch(b.icmp_signed("<", following, end), loop, done)
@@ -153,18 +156,18 @@ def make_transform(name: str, matrix, accumulate: bool = False):
         return function
 
     @intrinsic
-    def transform(typing_context, source, source_shift, target, target_shift, channels):
+    def transform(typing_context, source, source_shift, target, target_shift, channels, addend):
         def emit(context, builder, signature, args):
             builder.call(emit_function(builder.module), args)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 5), emit
+        return types.void(*[types.int64] * 6), emit
 
     return transform
 
 
 transform_input = make_transform("winograd_input", B_T)  # 6x6 inputs -> 6x6
 transform_filter = make_transform("winograd_filter", G)  # 3x3 taps -> 6x6
-transform_output = make_transform("winograd_output", A_T)  # 6x6 -> 4x4 outputs
+transform_output = make_transform("winograd_output", A_T, bias=True)  # 6x6 -> 4x4 outputs
 transform_output_gradient = make_transform("winograd_output_gradient", A_T.T)  # 4x4 -> 6x6: the adjoint of the last
 transform_filter_gradient = make_transform("winograd_filter_gradient", G.T, accumulate=True)  # 6x6 -> 3x3 taps
