@@ -1,0 +1,56 @@
+"""The micro-kernel by itself: C[m, j] = start[m, j] + sum_t sum_i A[t, m, i] B[t, i, j]."""
+
+import numpy as np
+import pytest
+
+from tinyseg.jit import compile_kernel
+from tinyseg.ops.conv.simd import COLUMNS, ENTRY, LANES, ROWS, VECTORS, address, multiply_tile
+
+
+def call_multiply_tile(out, c_rows, a, panel, table, start, taps, run, a_step, a_shift, c_shift, accumulate):
+    """Addresses from arrays, then the micro-kernel. `table` and `c_rows` hold offsets in floats."""
+    entries = np.empty(table.shape, np.int64)
+    for t in range(table.shape[0]):
+        entries[t, 0] = table[t, 0] * 4
+        for m in range(1, ENTRY):
+            entries[t, m] = address(a) + table[t, m] * 4
+    rows = np.empty(ROWS, np.int64)
+    for m in range(ROWS):
+        rows[m] = address(out) + c_rows[m] * 4
+    multiply_tile(address(entries), taps, run, a_step * 4, a_shift * 4, address(panel), address(rows), c_shift * 4,
+                  address(start), accumulate)  # fmt: skip
+
+
+compiled = compile_kernel(call_multiply_tile)
+
+
+def test_the_tile_fits_the_registers():
+    assert COLUMNS == LANES * VECTORS
+    assert ENTRY == ROWS + 1
+    assert ROWS * VECTORS + VECTORS + 1 <= {16: 32, 8: 16, 4: 32}[LANES]
+
+
+@pytest.mark.parametrize("accumulate", [0, 1])
+@pytest.mark.parametrize("taps, run, a_step", [(0, 4, 1), (1, 0, 1), (1, 1, 1), (3, 5, 1), (2, 17, 3)])
+def test_the_sum(taps, run, a_step, accumulate):
+    rng = np.random.default_rng(taps)
+    a = rng.standard_normal(2000).astype(np.float32)
+    panel = rng.standard_normal((max(taps, 1) * run + 1, COLUMNS)).astype(np.float32)
+    start = rng.standard_normal(COLUMNS).astype(np.float32)
+    out = rng.standard_normal((ROWS, COLUMNS + 8)).astype(np.float32)
+    table = np.zeros((taps, ENTRY), np.int64)
+    table[:, 0] = rng.permutation(taps) * run * COLUMNS  # where a tap's B stands in the panel
+    table[:, 1:] = rng.integers(0, 1900, (taps, ROWS))  # rows of A lie anywhere
+    expected = out.astype(np.float64)
+    tile = expected[:, 3 : 3 + COLUMNS]
+    if not accumulate:
+        tile[:] = start
+    for t in range(taps):
+        first = table[t, 0] // COLUMNS
+        for i in range(run):
+            tile += np.outer(a[table[t, 1:] + 2 + i * a_step], panel[first + i].astype(np.float64))
+    c_rows = np.arange(ROWS) * (COLUMNS + 8)
+    compiled(out, c_rows, a, panel, table, start, taps, run, a_step, 2, 3, accumulate)
+    np.testing.assert_allclose(out, expected, atol=2e-5)
+    beside = np.r_[:3, 3 + COLUMNS : COLUMNS + 8]
+    assert np.array_equal(out[:, beside], expected[:, beside])
