@@ -1,0 +1,122 @@
+import sys
+import threading
+
+import numpy as np
+import pytest
+from numba import prange
+from numpy.testing import assert_array_equal
+
+import tinyseg as ts
+from tinyseg.device import Device, get_device, usable_devices
+from tinyseg.kernel import kernel
+
+
+@kernel
+def axpy(y, x, a):
+    """y[i] += a x[i]. Parallel over i."""
+    for i in prange(y.size):
+        y[i] += a * x[i]
+
+
+def test_a_name_is_one_object():
+    cpu = get_device("cpu")
+    assert cpu is get_device("cpu") is get_device(cpu) is get_device("auto") and cpu.name == "cpu" and cpu.xp is np
+    assert repr(cpu) == "device('cpu')" and cpu == get_device("cpu") and len({cpu, get_device("cpu")}) == 1
+    assert cpu != "cpu"
+
+
+def test_names_that_are_none():
+    for name in ("gpu", "cpu:0", "emulated:1", ""):
+        with pytest.raises(ValueError, match=f"device '{name}' is unknown: expected 'cpu', 'cuda', 'cuda:1'"):
+            get_device(name)
+    with pytest.raises(ValueError, match="device 'tpu' is unknown"):
+        ts.tensor([1.0], device="tpu")
+
+
+def test_the_devices_of_this_machine_in_words():
+    devices = usable_devices()
+    assert set(devices) == {"cpu", "cuda", "emulated"} and devices["cpu"].startswith("usable: ")
+    for name in ("cuda", "emulated"):
+        if not devices[name].startswith("usable"):
+            with pytest.raises(RuntimeError, match=f"device '{name}'"):
+                get_device(name)
+
+
+def test_arrays(device):
+    host = np.arange(6.0).reshape(2, 3)
+    a = device.array(host.T)
+    assert a.shape == (3, 2) and a.flags.c_contiguous and a.dtype == np.float64
+    assert_array_equal(device.numpy(a), host.T)
+    assert device.array([1, 2], np.float32).dtype == np.float32
+    host[...] = 0
+    assert device.numpy(a)[2, 1] == 5
+    b = device.copy(a[1:])
+    assert b.flags.c_contiguous and device.address(b) != device.address(a)
+    assert_array_equal(device.numpy(b), device.numpy(a)[1:])
+    assert_array_equal(device.numpy(device.zeros((3, 500))), np.zeros((3, 500), np.float32))
+    assert device.empty((4, 1000), np.int32).dtype == np.int32
+
+
+def test_host_copies_are_copies(device):
+    a = device.zeros(5)
+    host = device.numpy(a)
+    host[0] = 1
+    assert device.numpy(a)[0] == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_launch_on_cpu(dtype):
+    cpu = get_device("cpu")
+    y, x = cpu.zeros(1001, dtype), cpu.array(np.arange(1001), dtype)
+    cpu.launch(axpy, y, x, dtype(0.5))
+    cpu.launch(axpy, y, x, dtype(0.5))
+    assert_array_equal(y, np.arange(1001))
+
+
+def test_launches_from_several_threads_wait_for_each_other():
+    cpu, results = get_device("cpu"), []
+
+    def work():
+        y, x = cpu.zeros(10_000), cpu.array(np.ones(10_000, np.float32))
+        for _ in range(20):
+            cpu.launch(axpy, y, x, np.float32(1))
+        results.append((y == 20).all())
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert results == [True] * 4
+
+
+def test_a_device_must_say_how():
+    class Nothing(Device):
+        name = "nothing"
+
+    d = Nothing()
+    for call in (
+        lambda: d.empty(1),
+        lambda: d.array([1]),
+        lambda: d.numpy(1),
+        lambda: d.address(1),
+        lambda: d.launch(axpy),
+    ):
+        with pytest.raises(NotImplementedError):
+            call()
+
+
+def test_tensors_of_two_devices_do_not_mix():
+    class Elsewhere(type(get_device("cpu"))):
+        name = "elsewhere"
+
+    x = ts.tensor([1.0])
+    there = x.to(Elsewhere())
+    assert there.device.name == "elsewhere" and there.numpy().tolist() == [1]
+    with pytest.raises(ValueError, match=r"Add: inputs are on 'cpu' and 'elsewhere'; cure: x.to\(...\)"):
+        x + there
+    assert (there + 1).device.name == "elsewhere"
+
+
+def test_cupy_is_not_loaded_for_the_cpu():
+    assert "cupy" not in sys.modules or any(name.startswith("cuda") for name in ts.device._devices)

@@ -1,0 +1,149 @@
+"""Kernels and their cache, in processes of their own: a copy of the core files, a made-up kernel, a fresh folder."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinyseg
+from tinyseg.device import get_device
+from tinyseg.jit import cache_folder
+from tinyseg.kernel import Kernel, kernel
+
+CORE = ["jit", "kernel", "memory", "device"]
+
+HELPER = """
+from numba import njit
+@njit
+def grow(x):
+    return x + 1
+"""
+BODY = """
+from .kernel import kernel
+from .helper import grow
+STEP = 10
+@kernel
+def work(y, x):
+    for i in range(y.size):
+        y[i] = grow(x[i]) * STEP
+"""
+MAIN = """
+import logging, sys
+import numpy as np
+seen = []
+class Seen(logging.Handler):
+    def emit(self, record): seen.append(record.getMessage())
+logging.getLogger("tinyseg").addHandler(Seen())
+logging.getLogger("tinyseg").setLevel(logging.INFO)
+from tinyseg.device import get_device
+from tinyseg.body import work
+y, x = np.zeros(3), np.ones(3)
+get_device("cpu").launch(work, y, x)
+print(y[0], "compiled" if any(m.startswith("compiling work") for m in seen) else "from the cache", *seen, sep="; ")
+"""
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A folder with a small tinyseg of its own."""
+    folder = tmp_path / "site" / "tinyseg"
+    folder.mkdir(parents=True)
+    for name in CORE:
+        shutil.copy(Path(tinyseg.__file__).parent / f"{name}.py", folder)
+    (folder / "__init__.py").touch()
+    (folder / "helper.py").write_text(HELPER)
+    (folder / "body.py").write_text(BODY)
+    return folder
+
+
+def run(package, cache, main=MAIN) -> str:
+    environment = os.environ | {
+        "PYTHONPATH": str(package.parent),
+        "TINYSEG_CACHE": str(cache),
+        "NUMBA_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", main], capture_output=True, text=True, env=environment, cwd=package.parent, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def edit(path, old, new):
+    """Change a file without changing its size or its time stamp: only its text can tell."""
+    stat, text = path.stat(), path.read_text()
+    assert old in text and len(old) == len(new)
+    path.write_text(text.replace(old, new))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_the_cache_is_hit_and_never_stale(package, tmp_path):
+    cache = tmp_path / "cache"
+    assert run(package, cache).startswith("20.0; compiled")
+    assert run(package, cache).startswith("20.0; from the cache")
+    edit(package / "body.py", "STEP = 10", "STEP = 70")
+    assert run(package, cache).startswith("140.0; compiled")
+    edit(package / "helper.py", "x + 1", "x + 2")
+    assert run(package, cache).startswith("210.0; compiled")
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(package, tmp_path):
+    no_folder = tmp_path / "a file"
+    no_folder.write_text("in the way")
+    out = run(package, no_folder / "cache")
+    assert out.startswith("20.0; ") and "no cache folder can be written" in out and "set TINYSEG_CACHE" in out
+    assert not list(package.glob("**/*.nbi"))
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_cache_folder(package, tmp_path):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    cache.chmod(0o500)
+    try:
+        assert run(package, cache).startswith("20.0; ")
+    finally:
+        cache.chmod(0o700)
+
+
+def test_where_the_cache_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("TINYSEG_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("TINYSEG_CACHE")
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_folder() == tmp_path / "xdg" / "tinyseg"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "tinyseg"
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert cache_folder() == Path.home() / "Library" / "Caches" / "tinyseg"
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    assert cache_folder() == tmp_path / "local" / "tinyseg"
+
+
+def test_a_kernel_has_a_name_a_docstring_and_a_twin():
+    @kernel
+    def double(y, x):
+        """y = 2 x"""
+
+    assert isinstance(double, Kernel) and double.name == "double" and double.__doc__ == "y = 2 x"
+    assert double.cuda_source == Path(__file__).with_suffix(".cu") and repr(double) == "<kernel double>"
+    with pytest.raises(TypeError):
+        double(np.zeros(1), np.zeros(1))
+    assert "compiled" not in vars(double)  # importing a module compiles nothing
+
+
+def test_float32_kernels_stay_in_float32(device):
+    from tinyseg.ops.elementwise import relu_flat
+
+    x = device.array(np.linspace(-1, 1, 100), np.float32)
+    y = device.empty(100, np.float32)
+    device.launch(relu_flat, y, x)
+    if device is get_device("cpu"):
+        types = [str(t) for t in relu_flat.compiled.signatures]
+        assert any("float32" in t and "float64" not in t for t in types)
