@@ -1,9 +1,10 @@
 """conv2d, the algorithms behind it, and how one is chosen.
 
-    y[n,p,q,k] = b[k] + sum_{r,s,c} w[r,s,c,k] x[n, p*stride + r*dilation - padding, q*stride + s*dilation - padding, c]
+    y[n,p,q,k] = b[k] + sum_{r,s,c} w[r,s,c,k] x[n, p*stride + r*dilation - padding, q*stride + s*..., c]
 
-Letters are cuDNN's: n image, c input channel, k output channel, (h,w) input pixel, (p,q) output pixel, (r,s) filter tap.
-`forward`, `backward_x` and `backward_w` are the three linear maps on arrays; `Conv2d` and `ConvTranspose2d` are made of them.
+Letters are cuDNN's: n image, c input channel, k output channel, (h,w) input pixel, (p,q) output pixel, (r,s) filter
+tap. `forward`, `backward_x` and `backward_w` are the three linear maps on arrays; `Conv2d` and `ConvTranspose2d` are
+made of them.
 """
 
 import numpy as np
@@ -14,18 +15,8 @@ from .direct import filter_gradient_tiles, gather_tiles, pack_filters, pad_colum
 from .geometry import Geometry, Options
 from .plain import channel_sums, plain_backward_w, plain_backward_x, plain_forward
 from .simd import COLUMNS, ROWS
-from .winograd import (
-    POINTS,
-    SKEW,
-    SLAB,
-    turn_filters,
-    winograd_filter_gradient,
-    winograd_filters,
-    winograd_forward,
-    winograd_forward_deep,
-)
+from .winograd import POINTS, SKEW, turn_filters, winograd_filter_gradient, winograd_filters, winograd_forward
 
-DEEP = 128 * 256  # filters (C * K) from which Winograd transforms them slab by slab instead of beforehand
 
 
 def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
@@ -82,7 +73,7 @@ def check_bias(op: str, b, channels: int) -> None:
 
 
 def algorithm(g: Geometry, dtype) -> str:
-    """Which body computes a convolution: "depthwise", "winograd", "direct" (implicit GEMM) or "plain" (the definition)."""
+    """Which body computes a convolution: "depthwise", "winograd", "direct" (implicit GEMM) or "plain" (definition)."""
     if g.groups == g.C == g.K and g.C > 1:
         return "depthwise"
     if dtype != np.float32 or (g.groups > 1 and g.C // g.groups < 4):
@@ -160,8 +151,8 @@ def backward_w(device, g: Geometry, dy, x):
         splits = max(1, min(device.threads // panel_jobs, g.N * g.P))
         block = max(1, _pixels_in_cache(x.shape[3], 512) // g.Q)
         parts = device.empty((splits, taps * M * g.K), x.dtype)
-        device.launch(filter_gradient_tiles, parts, dy.reshape(-1), x, g.N, g.H, g.W, x.shape[3], M, g.P, g.Q, g.K, g.R, g.S,
-                      *g.stride, *g.padding, *g.dilation, g.groups, splits, panel_jobs, block)  # fmt: skip
+        device.launch(filter_gradient_tiles, parts, dy.reshape(-1), x, g.N, g.H, g.W, x.shape[3], M, g.P, g.Q, g.K,
+                      g.R, g.S, *g.stride, *g.padding, *g.dilation, g.groups, splits, panel_jobs, block)  # fmt: skip
         g = shape
     if splits == 1:
         return parts.reshape(g.w_shape)
@@ -220,27 +211,26 @@ def _winograd(device, out, a, w, b, padding, dilation: int) -> None:
     zeros = device.zeros((max(C, COLUMNS),), a.dtype)
     b = device.zeros((K,), a.dtype) if b is None else b
     jobs = device.threads
-    numbers = N, H, W, C, P, Q, K, *padding, dilation
-    if C * K < DEEP:
-        block = 4 * ROWS
-        U = device.empty((POINTS, K, C), w.dtype)
-        device.launch(winograd_filters, U, w, C, K)
-        V = device.empty((jobs, POINTS * (block * C + SKEW)), a.dtype)
-        M = device.empty((jobs, POINTS * (block * K + SKEW)), a.dtype)
-        device.launch(winograd_forward, out, a, U, b, zeros, V, M, *numbers, block, jobs)
-    else:
-        block = max(4, (8 << 20) // (POINTS * C * 4 * ROWS)) * ROWS
-        V = device.empty((POINTS * (block * C + SKEW),), a.dtype)
-        U = device.empty((jobs, POINTS * (SLAB * COLUMNS + SKEW)), a.dtype)
-        M = device.empty((jobs, POINTS * (block * COLUMNS + SKEW)), a.dtype)
-        device.launch(winograd_forward_deep, out, a, w, b, zeros, V, U, M, *numbers, block, jobs)
+    block = _share_of_tiles(P, Q, N, dilation, jobs)
+    U = device.empty((POINTS, C * K + SKEW), w.dtype)
+    device.launch(winograd_filters, U, w, C, K)
+    V = device.empty((jobs, POINTS * (block * C + SKEW)), a.dtype)
+    M = device.empty((jobs, POINTS * (block * K + SKEW)), a.dtype)
+    device.launch(winograd_forward, out, a, U, b, zeros, V, M, N, H, W, C, P, Q, K, *padding, dilation, block, jobs)
+
+
+def _share_of_tiles(P: int, Q: int, N: int, dilation: int, shares: int) -> int:
+    """How many tiles go through Winograd's steps at a time: about 8 * ROWS, so that `shares` threads get as many."""
+    tiles = N * dilation**2 * -(-P // (4 * dilation)) * -(-Q // (4 * dilation))
+    rounds = max(1, -(-tiles // (shares * 8 * ROWS)))
+    return max(1, -(-tiles // (shares * rounds * ROWS))) * ROWS
 
 
 def _winograd_gradient(device, dy, x, g: Geometry):
     panels = g.K // COLUMNS
     panel_jobs = min(panels, device.threads)
     splits = max(1, device.threads // panel_jobs)
-    block = 8 * ROWS
+    block = _share_of_tiles(g.P, g.Q, g.N, g.dilation[0], splits)
     V = device.empty((splits * panel_jobs, POINTS * (block * g.C + SKEW) + ROWS), x.dtype)
     D = device.empty((splits * panel_jobs, POINTS * (block * g.K + SKEW)), x.dtype)
     zeros = device.zeros((max(g.C, g.K),), x.dtype)

@@ -1,7 +1,6 @@
 """conv_transpose2d: the adjoint of conv2d, with no kernels of its own.
 
-If conv2d with filters w is the linear map A, then conv_transpose2d with the same w is A^T, that is <A x, y> = <x, A^T y>.
-So its forward pass is conv2d's backward pass and the reverse.
+If conv2d with filters w is the linear map A, then conv_transpose2d with the same w is A^T: <A x, y> = <x, A^T y>. So its forward pass is conv2d's backward pass and the reverse.
 """
 
 from ...tensor import Function, Tensor
@@ -21,7 +20,8 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, dilati
         y = ts.ops.conv_transpose2d(x, w, stride=2)        # w (2,2,C,K): doubles height and width
     """
     op = "conv_transpose2d"
-    function = ConvTranspose2d(Options.of(op, stride, padding, dilation, groups), pair(output_padding, "output_padding", op, 0))
+    options = Options.of(op, stride, padding, dilation, groups)
+    function = ConvTranspose2d(options, pair(output_padding, "output_padding", op, 0))
     return function(x, w) if b is None else function(x, w, b)
 
 
@@ -70,4 +70,5 @@ def adjoint_geometry(options: Options, output_padding, x_shape, w_shape) -> Geom
         size.append((n - 1) * stride - 2 * padding + dilation * (taps - 1) + 1 + extra)
     if min(size) < 1:
         raise ValueError(f"conv_transpose2d: the result would have size {tuple(size)}; cure: less padding {shapes}")
-    return Geometry(N, *size, Cg * options.groups, R, S, K, P, Q, options.stride, options.padding, options.dilation, options.groups)
+    o = options
+    return Geometry(N, *size, Cg * o.groups, R, S, K, P, Q, o.stride, o.padding, o.dilation, o.groups)

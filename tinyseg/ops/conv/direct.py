@@ -58,8 +58,8 @@ def pack_filters(panels, w, R, S, C, K, groups, transposed):
 
 
 @njit
-def _gather_block(out, a, panels, start, zeros, job, N, AH, AW, AC, OH, OW, OC, R, S, groups, num_h, num_w, den_h, den_w,
-                  off_h, off_w, inc_h, inc_w, block):  # fmt: skip
+def _gather_block(out, a, panels, start, zeros, job, N, AH, AW, AC, OH, OW, OC, R, S, groups, num_h, num_w, den_h,
+                  den_w, off_h, off_w, inc_h, inc_w, block):  # fmt: skip
     """One block of one phase: see `gather_tiles`."""
     phases = den_h * den_w
     phase, index = job % phases, job // phases
@@ -161,8 +161,8 @@ def gather_tiles(out, a, panels, start, zeros, N, AH, AW, AC, OH, OW, OC, R, S, 
 
 
 @njit
-def _gradient_job(part, dy, x, rows_from, rows_to, panels_from, panels_to, H, W, XC, M, P, Q, K, R, S, stride_h, stride_w,
-                  pad_h, pad_w, dil_h, dil_w, groups, block):  # fmt: skip
+def _gradient_job(part, dy, x, rows_from, rows_to, panels_from, panels_to, H, W, XC, M, P, Q, K, R, S, stride_h,
+                  stride_w, pad_h, pad_w, dil_h, dil_w, groups, block):  # fmt: skip
     """The rows and panels of one thread: see `filter_gradient_tiles`."""
     Kg = K // groups
     per_group = (Kg + COLUMNS - 1) // COLUMNS
@@ -240,7 +240,7 @@ def _gradient_job(part, dy, x, rows_from, rows_to, panels_from, panels_to, H, W,
 @kernel
 def filter_gradient_tiles(parts, dy, x, N, H, W, XC, M, P, Q, K, R, S, stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
                           groups, splits, panel_jobs, block):  # fmt: skip
-    """parts[i, r, s, c, k] = sum over the i-th share of all n, p, q of x[n, p stride + r dilation - padding, c] dy[n, p, q, k].
+    """parts[i, r, s, c, k] = sum of x[n, p stride + r dilation - padding, c] dy[n, p, q, k] over a share of n, p, q.
 
     parts (splits, R*S*M*K) flat rows, M the channels of a group; x has XC floats a pixel. Parallel over shares of the
     rows of dy (their parts are added up later, in order) and over shares of the panels of k.

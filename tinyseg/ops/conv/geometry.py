@@ -69,10 +69,8 @@ class Options:
             raise ValueError(f"conv2d: expected x (N,H,W,C) and w (R,S,C,K), got x {x_shape}, w {w_shape}")
         (N, H, W, C), (R, S, Cg, K) = x_shape, w_shape
         if Cg * self.groups != C:
-            per_group = f" in each of {self.groups} groups" if self.groups > 1 else ""
-            raise ValueError(
-                f"conv2d: x has {C} channels but w expects {Cg * self.groups}{per_group and f' ({Cg}{per_group})'} {shapes}"
-            )
+            each = f" ({Cg} in each of {self.groups} groups)" if self.groups > 1 else ""
+            raise ValueError(f"conv2d: x has {C} channels but w expects {Cg * self.groups}{each} {shapes}")
         if K % self.groups:
             raise ValueError(f"conv2d: {K} output channels do not divide into {self.groups} groups {shapes}")
         if not min(R, S, C, K):

@@ -1,10 +1,11 @@
 """The definition: convolution as the loops of its equation, for every dtype and geometry.
 
-    y [n,p,q,k] = b[k] + sum_{r,s,c} w[r,s,c,k] x[n, p*stride + r*dilation - padding, q*stride + s*dilation - padding, c]
+    y [n,p,q,k] = b[k] + sum_{r,s,c} w[r,s,c,k] x[n, p*stride + r*dilation - padding, q*stride + s*..., c]
     dx[n,h,w,c] = sum_{r,s,k} w[r,s,c,k] dy[n,p,q,k]       over the p, q for which the pixel above is (h, w)
     dw[r,s,c,k] = sum_{n,p,q} x[n, ...above..., c] dy[n,p,q,k]
 
-c runs over the channels of k's group. Gradient checks use these bodies in float64; the fast ones are tested against them.
+c runs over the channels of k's group. Gradient checks use these bodies in float64; the fast ones
+are tested against them.
 """
 
 from numba import prange
@@ -78,7 +79,7 @@ def plain_backward_w(dw, dy, x, N, H, W, C, P, Q, K, R, S, stride_h, stride_w, p
 
 @kernel
 def channel_sums(total, dy, rows, K, parts):
-    """total[i, k] = sum of dy over the i-th share of its rows: float64 sums of short float runs. Parallel over shares."""
+    """total[i, k] = sum of dy over the i-th share of its rows: summed in float64. Parallel over shares."""
     for i in prange(parts):
         for k in range(K):
             total[i, k] = 0

@@ -29,7 +29,7 @@ from .transforms import (
 
 POINTS = 36  # of the 6x6 grid
 SKEW = 16  # floats between the slices of two points, so that they do not fall into the same cache sets
-SLAB = 8 * ROWS  # channels c whose 36 products or filters are kept in the cache at a time
+SLAB = 8 * ROWS  # channels c whose 36 sums are kept in the cache at a time
 
 
 @njit
@@ -58,24 +58,13 @@ def _slices(table, base, stride):
 
 @kernel
 def turn_filters(turned, w, C, K):
-    """turned[2 - r, 2 - s, k, c] = w[r, s, c, k]: with them, a convolution of dy gives dx. Parallel over taps and blocks."""
+    """turned[2 - r, 2 - s, k, c] = w[r, s, c, k]: dx is the convolution of dy with them. Parallel over taps and c."""
     blocks = C // LANES
     for job in prange(9 * blocks):
         tap, c = job // blocks, job % blocks * LANES
         for k in range(0, K, LANES):
             to, of = ((8 - tap) * K + k) * C + c, (tap * C + c) * K + k
             transpose_block(address(turned) + to * 4, C * 4, address(w) + of * 4, K * 4)
-
-
-@njit
-def _transform_filters(U, stride, w, C, K, panel, first, last):
-    """U[x, c, :] = G g G^T for channels c from first to last and the COLUMNS filters of a panel; slices `stride` apart."""
-    source, target = np.empty(9, np.int64), np.empty(POINTS, np.int64)
-    for tap in range(9):
-        source[tap] = address(w) + (tap * C * K + panel * COLUMNS) * 4
-    _slices(target, U, stride)
-    for c in range(first, last):
-        transform_filter(address(source), c * K * 4, address(target), (c - first) * COLUMNS * 4, COLUMNS, 0)
 
 
 @njit
@@ -90,16 +79,15 @@ def _transform_inputs(V, stride, x, zeros, first, last, origin, N, H, W, C, d, p
 
 
 @njit
-def _transform_outputs(y, M, stride, bias, first, last, P, Q, K, channel, channels, d, tiles_h, tiles_w):
-    """y tile t = A^T M A + bias for tiles t from first to last, and `channels` channels from `channel` on."""
+def _transform_outputs(y, M, stride, bias, first, last, P, Q, K, d, tiles_h, tiles_w):
+    """y tile t = A^T M A + bias for tiles t from first to last."""
     pixels, points = np.empty(POINTS, np.int64), np.empty(POINTS, np.int64)
     nowhere = np.empty(K, np.float32)
     _slices(points, M, stride)
     for t in range(first, last):
         n, h, w = _tile_origin(t, tiles_h, tiles_w, d)
         _look(pixels, 4, address(y), n, h, w, d, P, Q, K, address(nowhere))
-        transform_output(address(points), (t - first) * channels * 4, address(pixels), channel * 4, channels,
-                         address(bias) + channel * 4)  # fmt: skip
+        transform_output(address(points), (t - first) * K * 4, address(pixels), 0, K, address(bias))
 
 
 @njit
@@ -116,16 +104,21 @@ def _tables(V, C, M, K, tiles):
 
 @kernel
 def winograd_filters(U, w, C, K):
-    """U[x, panel, c, :] = G g G^T of the filters w (3,3,C,K). Parallel over panels and runs of c."""
+    """U[x, panel, c, :] = G g G^T of the filters w (3,3,C,K); U (POINTS, C*K + SKEW). Parallel over panels and c."""
     count, chunks = K // COLUMNS, (C + 15) // 16
     for job in prange(count * chunks):
         p, first = job // chunks, job % chunks * 16
-        target = address(U) + (p * C + first) * COLUMNS * 4
-        _transform_filters(target, K * C, w, C, K, p, first, min(first + 16, C))
+        source, target = np.empty(9, np.int64), np.empty(POINTS, np.int64)
+        for tap in range(9):
+            source[tap] = address(w) + (tap * C * K + p * COLUMNS) * 4
+        _slices(target, address(U) + p * C * COLUMNS * 4, K * C + SKEW)
+        for c in range(first, min(first + 16, C)):
+            transform_filter(address(source), c * K * 4, address(target), c * COLUMNS * 4, COLUMNS, 0)
 
 
 @njit
-def _forward_blocks(y, x, U, bias, zeros, V, M, first, last, N, H, W, C, P, Q, K, pad_h, pad_w, d, tiles_h, tiles_w, block):
+def _forward_blocks(y, x, U, bias, zeros, V, M, first, last, N, H, W, C, P, Q, K, pad_h, pad_w, d, tiles_h, tiles_w,
+                    block):  # fmt: skip
     """Blocks `first` to `last` of one thread: see `winograd_forward`."""
     v_slice, m_slice = block * C + SKEW, block * K + SKEW
     count = K // COLUMNS
@@ -135,12 +128,12 @@ def _forward_blocks(y, x, U, bias, zeros, V, M, first, last, N, H, W, C, P, Q, K
         _transform_inputs(address(V), v_slice, x, zeros, at, end, at, N, H, W, C, d, pad_h, pad_w, tiles_h, tiles_w)
         for point in range(POINTS):
             for p in range(count):
-                panel = address(U) + (point * count + p) * C * COLUMNS * 4
+                panel = address(U) + (point * (K * C + SKEW) + p * C * COLUMNS) * 4
                 for i in range((end - at + ROWS - 1) // ROWS):
                     multiply_tile(address(table) + i * ENTRY * 8, 1, C, 4, point * v_slice * 4, panel,
                                   address(c_rows) + i * ROWS * 8, (point * m_slice + p * COLUMNS) * 4,
                                   address(zeros), 0)  # fmt: skip
-        _transform_outputs(y, address(M), m_slice, bias, at, end, P, Q, K, 0, K, d, tiles_h, tiles_w)
+        _transform_outputs(y, address(M), m_slice, bias, at, end, P, Q, K, d, tiles_h, tiles_w)
 
 
 @kernel
@@ -155,43 +148,6 @@ def winograd_forward(y, x, U, bias, zeros, V, M, N, H, W, C, P, Q, K, pad_h, pad
     for job in prange(jobs):
         _forward_blocks(y, x, U, bias, zeros, V[job], M[job], blocks * job // jobs, blocks * (job + 1) // jobs, N, H, W,
                         C, P, Q, K, pad_h, pad_w, d, tiles_h, tiles_w, block)  # fmt: skip
-
-
-@njit
-def _forward_panels(y, w, bias, zeros, V, U, M, at, end, panel_first, panel_last, C, P, Q, K, d, tiles_h, tiles_w, block):
-    """Some panels for one group of tiles: see `winograd_forward_deep`."""
-    v_slice, u_slice, m_slice = block * C + SKEW, SLAB * COLUMNS + SKEW, block * COLUMNS + SKEW
-    table, c_rows = _tables(address(V), C, address(M), COLUMNS, block)
-    for p in range(panel_first, panel_last):
-        for c in range(0, C, SLAB):
-            run = min(SLAB, C - c)
-            _transform_filters(address(U), u_slice, w, C, K, p, c, c + run)
-            for point in range(POINTS):
-                for i in range((end - at + ROWS - 1) // ROWS):
-                    multiply_tile(address(table) + i * ENTRY * 8, 1, run, 4, (point * v_slice + c) * 4,
-                                  address(U) + point * u_slice * 4, address(c_rows) + i * ROWS * 8,
-                                  point * m_slice * 4, address(zeros), c > 0)  # fmt: skip
-        _transform_outputs(y, address(M), m_slice, bias, at, end, P, Q, K, p * COLUMNS, COLUMNS, d, tiles_h, tiles_w)
-
-
-@kernel
-def winograd_forward_deep(y, x, w, bias, zeros, V, U, M, N, H, W, C, P, Q, K, pad_h, pad_w, d, block, jobs):
-    """As `winograd_forward`, from the filters themselves: for many channels and few tiles, where U would outgrow the caches.
-
-    A group of `block` tiles is transformed by all threads into V (POINTS * (block * C + SKEW)); then each thread takes
-    some panels of k, and transforms the filters a slab at a time. U (jobs, POINTS * (SLAB * COLUMNS + SKEW)) and
-    M (jobs, POINTS * (block * COLUMNS + SKEW)): work space. Parallel over tiles, then over shares of the panels.
-    """
-    tiles_h, tiles_w = ((P + d - 1) // d + 3) // 4, ((Q + d - 1) // d + 3) // 4
-    tiles, count = N * tiles_h * tiles_w * d * d, K // COLUMNS
-    for at in range(0, tiles, block):
-        end = min(at + block, tiles)
-        for t in prange(at, end):
-            _transform_inputs(address(V), block * C + SKEW, x, zeros, t, t + 1, at, N, H, W, C, d, pad_h, pad_w,
-                              tiles_h, tiles_w)  # fmt: skip
-        for job in prange(jobs):
-            _forward_panels(y, w, bias, zeros, V, U[job], M[job], at, end, count * job // jobs,
-                            count * (job + 1) // jobs, C, P, Q, K, d, tiles_h, tiles_w, block)  # fmt: skip
 
 
 @njit
@@ -240,7 +196,8 @@ def _gradient_blocks(part, dy, x, zeros, V, D, first, last, panel_first, panel_l
 
 
 @kernel
-def winograd_filter_gradient(parts, dy, x, zeros, V, D, N, H, W, C, P, Q, K, pad_h, pad_w, d, block, splits, panel_jobs):
+def winograd_filter_gradient(parts, dy, x, zeros, V, D, N, H, W, C, P, Q, K, pad_h, pad_w, d, block, splits,
+                             panel_jobs):  # fmt: skip
     """parts[i] (9*C*K,) = dw over the i-th share of the tiles of dy (N,P,Q,K) and x (N,H,W,C).
 
     V (jobs, POINTS * (block * C + SKEW) + ROWS) and D (jobs, POINTS * (block * K + SKEW)): work space of each of the
