@@ -150,11 +150,12 @@ def _numbers(path, colours):
 
 def _look_at(item, report):
     """Read the files of one item and note what is in them."""
-    for what, file in (("no image file", item.image), ("no mask file", item.mask)):
-        if file is None:
-            report.problems[what].append(item.name)
     shape = None
-    if item.image is not None:
+    if item.image is None:
+        report.problems["no image file"].append(item.name)
+    else:
+        if item.mask is None:
+            report.problems["no mask file"].append(item.name)
         try:
             shape = read_image(item.image).shape
             report.sizes[shape[:2]] += 1

@@ -164,13 +164,15 @@ def write_mask(path: str | Path, mask: np.ndarray, palette: np.ndarray | None = 
 def overlay(image: np.ndarray, mask: np.ndarray, palette: np.ndarray | None = None, alpha: float = 0.5) -> np.ndarray:
     """Colour the classes over the picture. Black classes (VOC's background) and 255 leave the picture as it is.
 
+    Ids beyond the palette's end take its colours again, so that instances can be shown too.
+
     Shapes: image (H, W, C) uint8, uint16 or float in [0, 1]; mask (H, W) class ids; returns (H, W, 3) uint8.
     Example: write_image("seen.png", overlay(sample.image, sample.mask, dataset.palette))
     """
     palette = voc_palette() if palette is None else palette
     seen = to_uint8(image)
     seen = np.repeat(seen, 3, axis=2) if seen.shape[2] == 1 else seen.copy()
-    colour = palette[mask]
+    colour = palette[mask % len(palette)]
     at = (mask != IGNORE) & colour.any(axis=-1)
     seen[at] = np.rint((1 - alpha) * seen[at] + alpha * colour[at]).astype(np.uint8)
     return seen

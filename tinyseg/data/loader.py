@@ -109,10 +109,8 @@ class Loader:
         return stack(samples)
 
     def _sample(self, epoch, position, index):
-        name = f"sample {index}"
         try:
             sample = self._read(index)
-            name = sample.name or name
             if self.transform is not None:
                 # a seed sequence ends in endless zeros, so position 0 would be the stream that drew the order
                 sample = self.transform(sample, np.random.default_rng([self.seed, epoch, position + 1]))
@@ -120,7 +118,8 @@ class Loader:
         except DataError:
             raise  # says already which file it is
         except Exception as error:
-            raise DataError(f"'{name}' (sample {index}) cannot be loaded: {type(error).__name__}: {error}") from error
+            name = f"'{self.dataset.name(index)}' " if hasattr(self.dataset, "name") else ""
+            raise DataError(f"{name}(sample {index}) cannot be loaded: {type(error).__name__}: {error}") from error
 
     def _read(self, index) -> Sample:
         """The sample before its transform, from memory where it was kept."""

@@ -82,8 +82,8 @@ class Shapes:
 
 def _ground(rng, size):
     """Clouds of colour with a grain, (H, W, 3)."""
-    clouds = [rng.uniform(60, 195) + bicubic_surface(rng.normal(0, 25, (6, 6)), size) for _ in range(3)]
-    return np.stack(clouds, axis=-1) + rng.normal(0, 12, (*size, 1))
+    clouds = [rng.uniform(60, 195) + bicubic_surface(rng.normal(0, 18, (5, 5)), size) for _ in range(3)]
+    return np.stack(clouds, axis=-1) + rng.normal(0, 8, (*size, 1))
 
 
 def _place(rng, size, outline):
@@ -96,9 +96,9 @@ def _place(rng, size, outline):
 
 
 def _surface(rng, image, inside, pattern):
-    """The pixels of a thing, (n, 3): in its pattern, that one of four colours that is least like what it covers."""
-    colours = rng.uniform(30, 225, (4, 3))
+    """The pixels of a thing, (n, 3): in its pattern, that one of eight colours that is least like what it covers."""
+    colours = rng.uniform(20, 235, (8, 3))
     colour = colours[np.square(colours - image[inside].mean(0)).sum(1).argmax()]
     y, x = np.ogrid[:image.shape[0], :image.shape[1]]
     light = np.broadcast_to(pattern(y + rng.integers(8), x + rng.integers(8)), inside.shape)[inside, None]
-    return colour + rng.uniform(50, 90) * (light - 0.5) + rng.normal(0, 4, (len(light), 1))
+    return colour + rng.uniform(50, 80) * (light - 0.5) + rng.normal(0, 4, (len(light), 1))

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tinyseg.data import check
+from tinyseg.data.check import CURES
+
+
+def test_a_sound_set(folder):
+    report = check(folder)
+    assert report.ok and report.pairs == 6 and report.splits == {"train": 4, "val": 2} and report.sizes == {(12, 10): 6}
+    masks = np.stack([np.array(Image.open(folder / "masks" / f"{i}.png")) for i in range(6)])
+    known = masks[masks != 255]
+    assert np.allclose([report.shares[k] for k in range(3)], np.bincount(known) / known.size)
+    text = str(report)
+    assert "6 pairs" in text and "12x10 (6)" in text and "0, 1, 2, 255" in text and "cell" in text
+    assert "nothing is wrong" in text
+
+
+def break_image(folder):
+    (folder / "images" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n rubbish")
+
+
+def break_mask(folder):
+    (folder / "masks" / "0.png").write_bytes((folder / "masks" / "0.png").read_bytes()[:60])
+
+
+def write(path, array):
+    Image.fromarray(array).save(path)
+
+
+FAULTS = {
+    "class names": lambda d: (d / "classes.txt").write_text("one"),
+    "split": lambda d: (d / "val.txt").write_text(""),
+    "no image file": lambda d: (d / "val.txt").write_text("4\n5\nnone"),
+    "no mask file": lambda d: (d / "masks" / "0.png").unlink(),
+    "mask without image": lambda d: write(d / "masks" / "new.png", np.zeros((3, 3), np.uint8)),
+    "in two splits": lambda d: (d / "val.txt").write_text("3\n4\n5"),
+    "unreadable image": break_image,
+    "unreadable mask": break_mask,
+    "image and mask differ in size": lambda d: write(d / "masks" / "0.png", np.zeros((3, 3), np.uint8)),
+    "number of no class": lambda d: write(d / "masks" / "0.png", np.full((12, 10), 3, np.uint8)),
+    "nothing but ignore": lambda d: write(d / "masks" / "0.png", np.full((12, 10), 255, np.uint8)),
+}
+
+
+def test_every_cure_has_a_fault():
+    assert FAULTS.keys() | {"no data set"} == CURES.keys()
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_each_fault_is_found_with_its_cure(folder, what):
+    FAULTS[what](folder)
+    report = check(folder)
+    assert list(report.problems) == [what] and not report.ok
+    assert what in str(report) and CURES[what] in str(report)
+
+
+def test_coloured_and_jpeg_masks(folder):
+    write(folder / "masks" / "0.png", np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8))
+    write(folder / "masks" / "1.jpg", np.zeros((12, 10), np.uint8))
+    (folder / "masks" / "1.png").unlink()
+    assert ["coloured" in w or "JPEG" in w for w in check(folder).problems["unreadable mask"]] == [True, True]
+
+
+def test_binary_masks_are_noted(folder):
+    for path in (folder / "masks").iterdir():
+        write(path, (np.array(Image.open(path)) == 1) * np.uint8(255))
+    (folder / "classes.txt").unlink()
+    report = check(folder)
+    assert report.ok and "0 and 255: read as class 0 and class 1" in str(report)
+
+
+def test_no_data_set(tmp_path):
+    for path in (tmp_path, tmp_path / "none"):
+        report = check(path)
+        assert list(report.problems) == ["no data set"] and "images/ + masks/" in str(report)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["images/0.png", "masks/1.png", "masks/2.png", "val.txt", "classes.txt"]),
+                          st.sampled_from(["delete", "cut", "noise", "empty", "text", "folder"])), max_size=4))
+def test_nothing_makes_it_fail(tmp_path_factory, faults):
+    path = tmp_path_factory.mktemp("hostile")
+    rng = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (path / name).mkdir()
+        for i in range(3):
+            write(path / name / f"{i}.png", rng.integers(0, 2, (5, 5), dtype=np.uint8))
+    (path / "val.txt").write_text("2")
+    (path / "classes.txt").write_text("a\nb")
+    for name, fault in faults:
+        file = path / name
+        if fault in ("delete", "folder"):
+            if file.is_file():
+                file.unlink()
+            if fault == "folder":
+                file.mkdir(exist_ok=True)
+        elif not file.is_dir():
+            old = file.read_bytes() if file.exists() else b""
+            contents = {"cut": old[:len(old) // 2], "noise": rng.bytes(50), "empty": b"", "text": b"0\n1\n2"}
+            file.write_bytes(contents[fault])
+    assert str(check(path))
+
+
+def test_real_sets_are_sound(real):
+    for name, pairs, names in (("isbi2012", 30, 2), ("voc2011_labelme", 3, 21)):
+        report = check(real(name))
+        assert report.ok and report.pairs == pairs and len(report.labels.class_names) == names
+    assert abs(check(real("isbi2012")).shares[0] - 0.22) < 0.005
