@@ -94,6 +94,10 @@ class UNetPaper(Module):
 
     margin = 92
 
+    def valid_size(self, n: int) -> int:
+        """The smallest valid height or width of at least n pixels, for callers that mirror the border."""
+        return valid_size(n)
+
     def __init__(self, num_classes: int, in_channels: int = 3, width: int = 64, seed: int = 0):
         self.config = {"name": "unet_paper", "num_classes": num_classes, "in_channels": in_channels, "width": width}
         widths = [width << level for level in range(5)]
@@ -135,10 +139,15 @@ def valid_double_conv(in_channels: int, out_channels: int) -> Sequential:
     return Sequential(Conv2d(in_channels, out_channels, 3), ReLU(), Conv2d(out_channels, out_channels, 3), ReLU())
 
 
+def valid_size(n: int) -> int:
+    """The smallest side of at least n pixels at which no max-pooling drops a row."""
+    return max(188, -(-(n - 12) // 16) * 16 + 12)
+
+
 def check_size(*sizes: int) -> None:
     if all(n >= 188 and n % 16 == 12 for n in sizes):
         return
-    valid = [sorted({max(188, (n - 12) // 16 * 16 + 12), max(188, -(-(n - 12) // 16) * 16 + 12)}) for n in sizes]
+    valid = [sorted({max(188, (n - 12) // 16 * 16 + 12), valid_size(n)}) for n in sizes]
     choices = " and ".join(f"{side} {' or '.join(map(str, v))}" for side, v in zip(("height", "width"), valid))
     raise ValueError(
         f"unet_paper: the image is {'x'.join(map(str, sizes))}, expected sides of 16m + 12, at least 188; "
