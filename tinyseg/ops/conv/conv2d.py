@@ -18,7 +18,6 @@ from .simd import COLUMNS, ROWS
 from .winograd import POINTS, SKEW, turn_filters, winograd_filter_gradient, winograd_filters, winograd_forward
 
 
-
 def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
     """2-D convolution (cross-correlation), PyTorch's meaning with channels last.
 

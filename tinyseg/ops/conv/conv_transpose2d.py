@@ -1,6 +1,7 @@
 """conv_transpose2d: the adjoint of conv2d, with no kernels of its own.
 
-If conv2d with filters w is the linear map A, then conv_transpose2d with the same w is A^T: <A x, y> = <x, A^T y>. So its forward pass is conv2d's backward pass and the reverse.
+If conv2d with filters w is the linear map A, then conv_transpose2d with the same w is A^T: <A x, y> = <x, A^T y>.
+So its forward pass is conv2d's backward pass and the reverse.
 """
 
 from ...tensor import Function, Tensor

@@ -5,7 +5,7 @@
 For each step i one element of each of the ROWS rows of A is broadcast and multiplied into COLUMNS / LANES vectors of B:
 ROWS * COLUMNS multiply-adds for ROWS + COLUMNS / LANES loads, so that the multiply-add units are the only limit. The
 rows of A are *addresses in a table*, one for each tap and row. So a convolution needs no copy of its input: the table
-names the pixels that a tap sees, padding is the address of a row of zeros, and a tap that sees nothing else has no entry.
+names the pixels that a tap sees, padding is the address of a row of zeros, and a tap that sees no more has no entry.
 
 Numba's own vectoriser does not keep such a tile in registers; here it is written in LLVM's language, which Numba
 compiles like any other code. The tile's size follows from the machine's vector registers.
