@@ -201,25 +201,28 @@ def _resize(sample, size):
 def _warp(sample, y, x):
     """Every pixel of the new sample looks at (y, x) of the old one."""
     y, x = np.float32(y), np.float32(x)
-    mean = sample.image.mean((0, 1), dtype=np.float32)
-    return sample.map(lambda image: warp_image(image, y, x, mean),
+    return sample.map(lambda image: warp_image(image, y, x, _mean(image)),
                       lambda labels, outside: warp_labels(labels, y, x, outside))
 
 
 def _window(sample, top, left, size):
     """The pixels from (top, left), which may be negative, on; the window may hang over any edge."""
     height, width = sample.image.shape[:2]
-    mean = restore(sample.image.mean((0, 1), dtype=np.float32), sample.image.dtype)
     rows, columns = slice(max(top, 0), min(top + size[0], height)), slice(max(left, 0), min(left + size[1], width))
+    at = np.s_[rows.start - top:rows.stop - top, columns.start - left:columns.stop - left]
 
-    def cut(array, outside):
+    def cut(array, outside=None):
         window = array[rows, columns]
         if window.shape[:2] == size:
             return np.ascontiguousarray(window)
         padded = np.empty((*size, *array.shape[2:]), array.dtype)
-        padded[:] = outside
-        at = max(-top, 0), max(-left, 0)
-        padded[at[0]:at[0] + window.shape[0], at[1]:at[1] + window.shape[1]] = window
+        padded[:] = _mean(array) if outside is None else outside
+        padded[at] = window
         return padded
 
-    return sample.map(lambda image: cut(image, mean), cut)
+    return sample.map(cut, cut)
+
+
+def _mean(image):
+    """The mean colour, (C,), in the image's dtype."""
+    return restore(image.mean((0, 1), dtype=np.float32), image.dtype)
