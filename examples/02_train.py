@@ -1,4 +1,7 @@
-"""Train a small U-Net on synthetic shapes: the whole loop, with nothing hidden. `tinyseg train` is this and a run folder."""
+"""Train a small U-Net on synthetic shapes: the whole loop, with nothing hidden.
+
+`tinyseg train` is this loop with a run folder around it.
+"""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Segment an image of any size with the model of 02_train.py: at once, in tiles, and averaged over mirror and scales."""
+"""Segment an image of any size with the model of 02_train.py: at once, in tiles, averaged over mirror and scales."""
 
 import runpy
 from pathlib import Path
@@ -12,7 +12,9 @@ if not Path("runs/02_model.npz").exists():
     runpy.run_path(str(Path(__file__).with_name("02_train.py")))
 
 model = ts.load("runs/02_model.npz")
-scene = np.hstack([np.vstack([ts.data.Shapes(size=64, seed=5)[3 * row + i].image for i in range(3)]) for row in range(5)])
+scene = np.hstack(
+    [np.vstack([ts.data.Shapes(size=64, seed=5)[3 * row + i].image for i in range(3)]) for row in range(5)]
+)
 image = scene[:181, :299]  # odd on purpose
 
 whole = ts.predict(model, image)

@@ -23,6 +23,7 @@ FLOORS = [
     {"models", "losses", "optim", "amp"},
     {"checkpoint", "interop"},
     {"predict", "report"},
+    {"evaluate"},
     {"train"},
     {"cli"},
     {"__main__"},

@@ -20,7 +20,10 @@ class Stub:
 
     def __init__(self, seed=0, width=4):
         rng = np.random.default_rng(seed)
-        self.state = {"conv.weight": rng.random((3, 3, 3, width), np.float32), "norm.mean": rng.random(width, np.float32)}
+        self.state = {
+            "conv.weight": rng.random((3, 3, 3, width), np.float32),
+            "norm.mean": rng.random(width, np.float32),
+        }
 
     def state_dict(self):
         return dict(self.state)
@@ -41,8 +44,15 @@ def equal(a, b):
 
 def test_a_model_comes_back_with_what_it_was_told(tmp_path):
     model, path = Stub(), tmp_path / "folder" / "model.npz"
-    save(path, model, class_names=["cell", "wall"], palette=[(0, 0, 0), (255, 0, 9)], mean=[0.1, 0.2, 0.3], std=np.ones(3),
-         metrics={"mean_iou": np.float32(0.5), "absent": np.nan})
+    save(
+        path,
+        model,
+        class_names=["cell", "wall"],
+        palette=[(0, 0, 0), (255, 0, 9)],
+        mean=[0.1, 0.2, 0.3],
+        std=np.ones(3),
+        metrics={"mean_iou": np.float32(0.5), "absent": np.nan},
+    )
     other = load(path, model=Stub(seed=1))
     assert equal(other.state, model.state)
     assert other.info.class_names == ["cell", "wall"] and other.info.palette == [[0, 0, 0], [255, 0, 9]]
@@ -64,8 +74,12 @@ def test_numpy_reads_it_without_pickle_and_equal_models_are_equal_files(tmp_path
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
-@given(st.dictionaries(st.text("ab/._ü", min_size=1, max_size=8),
-                       st.tuples(st.sampled_from(["f4", "f8", "i4", "i8", "u1", "?"]), st.lists(st.integers(0, 4), max_size=3))))
+@given(
+    st.dictionaries(
+        st.text("ab/._ü", min_size=1, max_size=8),
+        st.tuples(st.sampled_from(["f4", "f8", "i4", "i8", "u1", "?"]), st.lists(st.integers(0, 4), max_size=3)),
+    )
+)
 def test_every_dtype_and_shape_comes_back(tmp_path_factory, entries):
     path = tmp_path_factory.mktemp("entries") / "x.npz"
     arrays = {f"x/{name}": np.ones(shape, dtype) for name, (dtype, shape) in entries.items()}
@@ -126,13 +140,22 @@ def archive(path, members, compression=zipfile.ZIP_STORED):
 
 
 def header(**fields):
-    base = {"format": "tinyseg", "version": 1, "config": Stub.config, "class": "Stub",
-            "info": {"class_names": ["a", "b"], "palette": [[0, 0, 0], [1, 1, 1]], "mean": [0, 0, 0], "std": [1, 1, 1]}}
+    base = {
+        "format": "tinyseg",
+        "version": 1,
+        "config": Stub.config,
+        "class": "Stub",
+        "info": {"class_names": ["a", "b"], "palette": [[0, 0, 0], [1, 1, 1]], "mean": [0, 0, 0], "std": [1, 1, 1]},
+    }
     return np.frombuffer(json.dumps({**base, **fields}).encode(), np.uint8)
 
 
 WEIGHTS = {f"model/{name}": a for name, a in Stub().state.items()}
-HUGE = b"\x93NUMPY\x01\x00\x76\x00" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000), }".ljust(117) + b"\n"
+HUGE = (
+    b"\x93NUMPY\x01\x00\x76\x00"
+    + b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000, 1000000), }".ljust(117)
+    + b"\n"
+)
 
 HOSTILE = {
     "objects": ({"header": header(), "model/conv.weight": np.array([{"a": 1}, print], object)}, "truncated, damaged"),
@@ -144,11 +167,17 @@ HOSTILE = {
     "other program": ({"header": header(format="other")}, "not a checkpoint of tinyseg"),
     "from the future": ({"header": header(version=99)}, "version 99.*newer tinyseg"),
     "asks for memory": ({"header": header(), "model/conv.weight": HUGE}, "damaged"),
-    "wrong shape": ({"header": header(), **WEIGHTS, "model/norm.mean": np.ones(7)}, r"norm.mean has shape \(7,\).*expects \(4,\)"),
+    "wrong shape": (
+        {"header": header(), **WEIGHTS, "model/norm.mean": np.ones(7)},
+        r"norm.mean has shape \(7,\).*expects \(4,\)",
+    ),
     "weight missing": ({"header": header(), "model/norm.mean": np.ones(4)}, "lacks conv.weight"),
     "weight too many": ({"header": header(), **WEIGHTS, "model/more": np.ones(4)}, "has more too many"),
     "info missing": ({"header": header(info={"class_names": ["a"]}), **WEIGHTS}, "makes no sense"),
-    "info wrong": ({"header": header(info={"class_names": 3, "palette": {}, "mean": "x", "std": None}), **WEIGHTS}, "makes no sense"),
+    "info wrong": (
+        {"header": header(info={"class_names": 3, "palette": {}, "mean": "x", "std": None}), **WEIGHTS},
+        "makes no sense",
+    ),
     "info unknown": ({"header": header(info={"run": "rm"}), **WEIGHTS}, "makes no sense"),
 }
 
@@ -173,7 +202,12 @@ def test_other_files_are_refused(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.ones(3))
     (tmp_path / "text.npz").write_text("weights")
     (tmp_path / "empty.npz").write_bytes(b"")
-    for name, message in (("other", "no header"), ("text", "damaged"), ("empty", "damaged"), ("absent", "no such file")):
+    for name, message in (
+        ("other", "no header"),
+        ("text", "damaged"),
+        ("empty", "damaged"),
+        ("absent", "no such file"),
+    ):
         with pytest.raises(CheckpointError, match=f"{name}.npz: .*{message}"):
             load(tmp_path / f"{name}.npz", model=Stub())
     with pytest.raises(CheckpointError, match="no such file"):

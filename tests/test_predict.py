@@ -1,4 +1,4 @@
-"""Prediction: any size, any dtype, tiles without seams. The models here are small enough to be right by reading them."""
+"""Prediction: any size, any dtype, tiles without seams. The models here are right by reading them."""
 
 import importlib
 
@@ -19,7 +19,9 @@ class Pixelwise(ts.nn.Module):
     def __init__(self, channels=3, classes=4, seed=0):
         rng = np.random.default_rng(seed)
         self.w = ts.nn.Parameter(rng.standard_normal((channels, classes)).astype(np.float32) * 4)
-        self.info = Info([str(k) for k in range(classes)], [[k, k, k] for k in range(classes)], [0.5] * channels, [0.25] * channels)
+        self.info = Info(
+            [str(k) for k in range(classes)], [[k, k, k] for k in range(classes)], [0.5] * channels, [0.25] * channels
+        )
 
     def forward(self, x):
         return x @ self.w
@@ -52,7 +54,9 @@ def image_of(h, w, channels=3, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (h, w, channels)).astype(np.uint8)
 
 
-@given(h=st.integers(1, 40), w=st.integers(1, 40), tile=st.integers(1, 45), overlap=st.floats(0, 0.9), flip=st.booleans())
+@given(
+    h=st.integers(1, 40), w=st.integers(1, 40), tile=st.integers(1, 45), overlap=st.floats(0, 0.9), flip=st.booleans()
+)
 def test_tiles_and_the_whole_agree_where_pixels_do_not_see_each_other(h, w, tile, overlap, flip):
     model, image = Pixelwise(), image_of(h, w)
     whole = ts.predict(model, image, probabilities=True)
@@ -118,8 +122,13 @@ def test_flips_are_averaged():
 def test_every_kind_of_pixel_is_understood():
     model, image = Pixelwise(), image_of(6, 7)
     p = ts.predict(model, image, probabilities=True)
-    same = {"float32": image / np.float32(255), "float64": image / 255.0, "uint16": image.astype(np.uint16) * 257,
-            "alpha": np.concatenate([image, image[:, :, :1]], axis=2), "strided": np.asfortranarray(image)}
+    same = {
+        "float32": image / np.float32(255),
+        "float64": image / 255.0,
+        "uint16": image.astype(np.uint16) * 257,
+        "alpha": np.concatenate([image, image[:, :, :1]], axis=2),
+        "strided": np.asfortranarray(image),
+    }
     for name, other in same.items():
         np.testing.assert_allclose(ts.predict(model, other, probabilities=True), p, atol=1e-5, err_msg=name)
     grey = image[:, :, :1]
@@ -160,19 +169,22 @@ def test_the_mode_of_the_model_stays(training):
     assert model.training is training
 
 
-@pytest.mark.parametrize("image, options, message", [
-    (image_of(3, 3)[None], {}, r"shape \(1, 3, 3, 3\); expected one image"),
-    (np.zeros((0, 3, 3), np.uint8), {}, "expected one image"),
-    (np.zeros((3, 3, 3), np.int64), {}, "image is int64"),
-    (np.full((3, 3, 3), 255.0), {}, r"from 255 to 255; expected \[0, 1\]"),
-    (np.full((3, 3, 3), np.nan), {}, r"expected \[0, 1\]"),
-    (image_of(3, 3, 2), {}, "2 channels but the model was made for 3"),
-    (image_of(3, 3), {"scales": ()}, "scales"),
-    (image_of(3, 3), {"scales": (0,)}, "scales > 0"),
-    (image_of(3, 3), {"overlap": 1.0}, "overlap"),
-    (image_of(3, 3), {"tile": 0}, "tile="),
-    (image_of(3, 3), {"tile": (1, 2, 3)}, "tile"),
-])
+@pytest.mark.parametrize(
+    "image, options, message",
+    [
+        (image_of(3, 3)[None], {}, r"shape \(1, 3, 3, 3\); expected one image"),
+        (np.zeros((0, 3, 3), np.uint8), {}, "expected one image"),
+        (np.zeros((3, 3, 3), np.int64), {}, "image is int64"),
+        (np.full((3, 3, 3), 255.0), {}, r"from 255 to 255; expected \[0, 1\]"),
+        (np.full((3, 3, 3), np.nan), {}, r"expected \[0, 1\]"),
+        (image_of(3, 3, 2), {}, "2 channels but the model was made for 3"),
+        (image_of(3, 3), {"scales": ()}, "scales"),
+        (image_of(3, 3), {"scales": (0,)}, "scales > 0"),
+        (image_of(3, 3), {"overlap": 1.0}, "overlap"),
+        (image_of(3, 3), {"tile": 0}, "tile="),
+        (image_of(3, 3), {"tile": (1, 2, 3)}, "tile"),
+    ],
+)
 def test_what_makes_no_sense_is_refused(image, options, message):
     with pytest.raises(ValueError, match=f"predict: .*{message}"):
         ts.predict(Pixelwise(), image, **options)

@@ -16,7 +16,9 @@ def test_samples_has_a_row_an_image_and_a_legend(tmp_path):
     image = np.full((40, 80, 3), 77, np.uint8)
     truth, found = np.full((40, 80), 255), np.ones((40, 80), np.int32)
     truth[:, 40:] = 2
-    report.samples(tmp_path / "s.png", [(image, truth, found), (image[:, :, :1], None, found)], NAMES, PALETTE, cell=160)
+    report.samples(
+        tmp_path / "s.png", [(image, truth, found), (image[:, :, :1], None, found)], NAMES, PALETTE, cell=160
+    )
     picture = np.asarray(Image.open(tmp_path / "s.png"))
     gap, line = report.GAP, report.LINE
     assert picture.shape == (line + gap + 2 * (80 + gap) + line + gap // 2, 3 * 160 + 4 * gap, 3)
@@ -45,9 +47,15 @@ def test_samples_without_rows_is_refused(tmp_path):
         report.samples(tmp_path / "s.png", [], NAMES, PALETTE)
 
 
-@pytest.mark.parametrize("losses, steps, values", [
-    ([], [], []), ([1.0], [1], [0.5]), ([0.0, 0.0], [2], [float("nan")]), (np.linspace(3, 0.1, 500), [250, 500], [0.2, 0.9]),
-])
+@pytest.mark.parametrize(
+    "losses, steps, values",
+    [
+        ([], [], []),
+        ([1.0], [1], [0.5]),
+        ([0.0, 0.0], [2], [float("nan")]),
+        (np.linspace(3, 0.1, 500), [250, 500], [0.2, 0.9]),
+    ],
+)
 def test_curves_are_drawn_for_any_history(tmp_path, losses, steps, values):
     report.curves(tmp_path / "c.png", losses, steps, {"mean IoU": values, "pixel accuracy": values})
     assert Image.open(tmp_path / "c.png").size == (2 * report.PANEL[0], report.PANEL[1])
@@ -56,7 +64,11 @@ def test_curves_are_drawn_for_any_history(tmp_path, losses, steps, values):
 def test_the_running_mean_is_the_mean_of_its_window():
     values = np.random.default_rng(0).random(500)
     mean = report._running_mean(values)
-    assert np.isclose(mean[0], values[0]) and np.isclose(mean[4], values[:5].mean()) and np.isclose(mean[400], values[391:401].mean())
+    assert (
+        np.isclose(mean[0], values[0])
+        and np.isclose(mean[4], values[:5].mean())
+        and np.isclose(mean[400], values[391:401].mean())
+    )
 
 
 def test_the_class_table():

@@ -16,8 +16,19 @@ __version__ = "0.1.0"
 
 _ROOMS = ("ops", "nn", "models", "losses", "optim", "metrics", "data")
 
-__all__ = ["Function", "Tensor", "adjoint_check", "get_device", "gradcheck", "load", "no_grad", "predict", "save", "tensor",
-           *_ROOMS]
+__all__ = [
+    "Function",
+    "Tensor",
+    "adjoint_check",
+    "get_device",
+    "gradcheck",
+    "load",
+    "no_grad",
+    "predict",
+    "save",
+    "tensor",
+    *_ROOMS,
+]
 
 
 def __getattr__(name):

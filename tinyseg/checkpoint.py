@@ -31,7 +31,7 @@ class Info:
     """What a model should be told beside its weights; `model.info` after `ts.load`.
 
     class_names: one a class. palette: (K, 3) colours in [0, 255], one a class. mean, std: one a channel, of pixels in
-    [0, 1]; the model is fed (pixels - mean) / std. scale: the images were resized by it. metrics: of the validation set.
+    [0, 1]; the model is fed (pixels - mean) / std. scale: images were resized by it. metrics: of the validation set.
     """
 
     class_names: list[str]
@@ -109,12 +109,16 @@ def fill(path, header: dict, arrays: dict[str, np.ndarray], model=None):
     surplus = [name for name in weights if name not in expected]
     if missing or surplus:
         words = [f"lacks {_some(missing)}"] * bool(missing) + [f"has {_some(surplus)} too many"] * bool(surplus)
-        raise CheckpointError(f"{path}: it does not fit {type(model).__name__}: {', '.join(words)}; cure: load it with "
-                              "the model that it was saved from")
+        raise CheckpointError(
+            f"{path}: it does not fit {type(model).__name__}: {', '.join(words)}; cure: load it with "
+            "the model that it was saved from"
+        )
     for name, shape in expected.items():
         if weights[name].shape != shape:
-            raise CheckpointError(f"{path}: {name} has shape {weights[name].shape} but {type(model).__name__} expects "
-                                  f"{shape}; cure: build the model with the same width, classes and input channels")
+            raise CheckpointError(
+                f"{path}: {name} has shape {weights[name].shape} but {type(model).__name__} expects "
+                f"{shape}; cure: build the model with the same width, classes and input channels"
+            )
     try:
         model.load_state_dict(weights)
         model.info = _info(header["info"])
@@ -162,7 +166,7 @@ def write_atomically(path: Path, content) -> None:
 
 
 def read(path: str | Path) -> tuple[dict, dict[str, np.ndarray]]:
-    """The header and the arrays of a checkpoint, on the host. Raises CheckpointError; runs nothing that the file says."""
+    """The header and the arrays of a checkpoint, on the host. Raises CheckpointError; runs nothing of the file."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
@@ -170,9 +174,13 @@ def read(path: str | Path) -> tuple[dict, dict[str, np.ndarray]]:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             if "header.npy" not in archive.namelist():
-                raise CheckpointError(f"{path}: not a checkpoint of tinyseg (it has no header); cure: a file that ts.save wrote")
+                raise CheckpointError(
+                    f"{path}: not a checkpoint of tinyseg (it has no header); cure: a file that ts.save wrote"
+                )
             if any(e.compress_type != zipfile.ZIP_STORED for e in entries):
-                raise CheckpointError(f"{path}: compressed members, which tinyseg never writes; cure: save it with ts.save")
+                raise CheckpointError(
+                    f"{path}: compressed members, which tinyseg never writes; cure: save it with ts.save"
+                )
             if sum(e.file_size for e in entries) > path.stat().st_size:
                 raise CheckpointError(f"{path}: its members claim more bytes than the file has; do not trust it")
             arrays = {e.filename.removesuffix(".npy"): _array(archive.read(e)) for e in entries}
@@ -181,12 +189,16 @@ def read(path: str | Path) -> tuple[dict, dict[str, np.ndarray]]:
     except CheckpointError:
         raise
     except Exception as error:  # on a damaged file zipfile, numpy and json raise nearly anything
-        raise CheckpointError(f"{path}: truncated, damaged or not a checkpoint of tinyseg ({_words(error)}); cure: copy "
-                              "it again, or take the other of best.npz and last.npz") from error
+        raise CheckpointError(
+            f"{path}: truncated, damaged or not a checkpoint of tinyseg ({_words(error)}); cure: copy "
+            "it again, or take the other of best.npz and last.npz"
+        ) from error
     if kind != FORMAT or not isinstance(version, int):
         raise CheckpointError(f"{path}: not a checkpoint of tinyseg (format {kind!r})")
     if version > VERSION:
-        raise CheckpointError(f"{path}: format version {version}, this tinyseg reads up to {VERSION}; cure: a newer tinyseg")
+        raise CheckpointError(
+            f"{path}: format version {version}, this tinyseg reads up to {VERSION}; cure: a newer tinyseg"
+        )
     return header, arrays
 
 
@@ -221,11 +233,15 @@ def _build(path, header, weights):
     config = header.get("config")
     if not isinstance(config, dict) or config.get("name") not in models.names():
         name = config.get("name") if isinstance(config, dict) else header.get("class")
-        raise CheckpointError(f"{path}: a model {name!r}, which ts.models does not know; cure: build it yourself and call "
-                              "ts.load(path, model=...)")
+        raise CheckpointError(
+            f"{path}: a model {name!r}, which ts.models does not know; cure: build it yourself and call "
+            "ts.load(path, model=...)"
+        )
     largest = max([64, *(n for a in weights.values() if a.size for n in a.shape)])
     if any(isinstance(v, int | float) and not 0 <= v <= largest for k, v in config.items() if k != "seed"):
-        raise CheckpointError(f"{path}: its header promises {config}, which its weights do not bear out; do not trust it")
+        raise CheckpointError(
+            f"{path}: its header promises {config}, which its weights do not bear out; do not trust it"
+        )
     try:
         return models.create(**config)
     except Exception as error:

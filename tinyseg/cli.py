@@ -18,12 +18,43 @@ from . import __version__
 
 # What `tinyseg train` does where nothing else is said. None: it depends, see `complete`.
 TRAIN = {
-    "model": "unet", "width": None, "data": None, "split": "train", "val_split": "val", "device": "auto", "epochs": None,
-    "steps": None, "batch": 8, "crop": None, "scale": 1.0, "lr": None, "optimizer": "adamw", "schedule": "poly", "warmup": 0,
-    "weight_decay": 0.01, "clip": 0.0, "loss": "cross_entropy", "class_weights": None, "augment": ["flip"], "seed": 0,
-    "workers": 2, "out": None, "save_every": 60.0, "resume": False, "amp": False,
+    "model": "unet",
+    "width": None,
+    "data": None,
+    "split": "train",
+    "val_split": "val",
+    "device": "auto",
+    "epochs": None,
+    "steps": None,
+    "batch": 8,
+    "crop": None,
+    "scale": 1.0,
+    "lr": None,
+    "optimizer": "adamw",
+    "schedule": "poly",
+    "warmup": 0,
+    "weight_decay": 0.01,
+    "clip": 0.0,
+    "loss": "cross_entropy",
+    "class_weights": None,
+    "augment": ["flip"],
+    "seed": 0,
+    "workers": 2,
+    "out": None,
+    "save_every": 60.0,
+    "resume": False,
+    "amp": False,
 }
-FREE_ON_RESUME = {"out", "resume", "workers", "device", "data", "save_every", "epochs", "steps"}  # may differ from before
+FREE_ON_RESUME = {
+    "out",
+    "resume",
+    "workers",
+    "device",
+    "data",
+    "save_every",
+    "epochs",
+    "steps",
+}  # may differ from before
 
 
 class UsageError(ValueError):
@@ -60,20 +91,39 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"tinyseg {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
-    p = _command(commands, "train", train, "Train a model. Without options: a small U-Net on synthetic shapes, in about a minute.")
+    p = _command(
+        commands,
+        "train",
+        train,
+        "Train a model. Without options: a small U-Net on synthetic shapes, in about a minute.",
+    )
     add = p.add_argument
     add("--data", metavar="DIR", help="a data set (see `tinyseg check`); without it, the synthetic shapes")
     add("--split", metavar="NAME", help="the split to train on (train)")
     add("--val-split", metavar="NAME", help="the split to validate on (val)")
     add("--scale", type=_positive, help="resize all images by this factor on reading (1)")
-    add("--crop", type=_count, nargs=2, metavar=("H", "W"), help="train on random windows (the first image's size, at most 512)")
-    add("--augment", nargs="+", choices=["none", "flip", "vflip", "rotate", "elastic", "scale", "color", "blur"],
-        help="random changes of the training images (flip)")
+    add(
+        "--crop",
+        type=_count,
+        nargs=2,
+        metavar=("H", "W"),
+        help="train on random windows (the first image's size, at most 512)",
+    )
+    add(
+        "--augment",
+        nargs="+",
+        choices=["none", "flip", "vflip", "rotate", "elastic", "scale", "color", "blur"],
+        help="random changes of the training images (flip)",
+    )
     add("--batch", type=_count, metavar="N", help="images a step (8)")
     add("--workers", type=int, metavar="N", help="threads that load images (2)")
     add("--model", metavar="NAME", help="see `tinyseg models` (unet)")
     add("--width", type=_count, metavar="N", help="channels of the first stage (the model's own; 16 for the shapes)")
-    add("--loss", metavar="NAME", help="cross_entropy (ce), dice, focal, lovasz, or a sum such as ce+dice (cross_entropy)")
+    add(
+        "--loss",
+        metavar="NAME",
+        help="cross_entropy (ce), dice, focal, lovasz, or a sum such as ce+dice (cross_entropy)",
+    )
     add("--class-weights", choices=["median"], help="weigh classes by median frequency")
     add("--optimizer", choices=["sgd", "adam", "adamw"], help="(adamw)")
     add("--lr", type=_positive, help="learning rate (0.001; 0.01 with sgd)")
@@ -86,7 +136,12 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, help="of weights, order and augmentation (0)")
     add("--device", help="cpu, cuda, cuda:1, emulated or auto (auto)")
     add("--out", metavar="DIR", help="the run folder (runs/MODEL-DATA)")
-    add("--save-every", type=float, metavar="SECONDS", help="how often last.npz is written, beside the end of an epoch (60)")
+    add(
+        "--save-every",
+        type=float,
+        metavar="SECONDS",
+        help="how often last.npz is written, beside the end of an epoch (60)",
+    )
     add("--resume", action="store_true", help="go on with the run in --out, to the bit")
     add("--amp", action="store_true", help="mixed precision; not in this version")
 
@@ -134,8 +189,10 @@ def complete(options) -> argparse.Namespace:
         base |= read(Path(given["out"]) / "last.npz")[0].get("training", {}).get("options", {})
         changed = [k for k in given if k not in FREE_ON_RESUME and given[k] != base.get(k)]
         if changed:
-            raise UsageError(f"--resume goes on with the options of the run, but --{changed[0].replace('_', '-')} is "
-                             f"{given[changed[0]]} and was {base.get(changed[0])}; cure: leave it out, or start another run")
+            raise UsageError(
+                f"--resume goes on with the options of the run, but --{changed[0].replace('_', '-')} is "
+                f"{given[changed[0]]} and was {base.get(changed[0])}; cure: leave it out, or start another run"
+            )
         if "steps" in given:
             base["epochs"] = None
         elif "epochs" in given:
@@ -152,7 +209,9 @@ def complete(options) -> argparse.Namespace:
         full.epochs = 12 if demo else 30
     full.lr = full.lr or (0.01 if full.optimizer == "sgd" else 0.001)
     full.width = full.width or (16 if demo and full.model == "unet" else None)
-    full.out = full.out or _fresh(Path("runs") / f"{full.model}-{'shapes' if demo else Path(full.data).resolve().name}")
+    full.out = full.out or str(
+        _fresh(Path("runs") / f"{full.model}-{'shapes' if demo else Path(full.data).resolve().name}")
+    )
     if not full.resume and (Path(full.out) / "last.npz").exists():
         raise UsageError(f"{full.out} already holds a run; cure: --resume to go on with it, or another --out")
     return full
@@ -161,21 +220,26 @@ def complete(options) -> argparse.Namespace:
 def evaluate(options) -> int:
     """tinyseg eval"""
     from . import report
-    from .train import evaluate, open_set
+    from .evaluate import evaluate
+    from .train import open_set
 
     model, progress = _load(options), _progress()
     dataset = open_set(argparse.Namespace(data=options.data, scale=model.info.scale, val_split="val"), options.split)
     expected, found = len(model.info.class_names), len(dataset.class_names)
     if found != expected:
-        raise ValueError(f"{options.data}: {found} classes, but {options.model} knows {expected}; cure: the data it was trained on")
+        raise ValueError(
+            f"{options.data}: {found} classes, but {options.model} knows {expected}; cure: the data it was trained on"
+        )
     result = evaluate(model, dataset, progress, _views(options), boundary=True, pictures=0)
     progress.say(report.class_table(model.info.class_names, result["iou"], result["share"]))
-    progress.say(f"\nmean IoU                 {result['mean_iou']:.4f}\n"
-                 f"pixel accuracy           {result['pixel_accuracy']:.4f}\n"
-                 f"mean accuracy            {result['mean_accuracy']:.4f}\n"
-                 f"frequency-weighted IoU   {result['fw_iou']:.4f}\n"
-                 f"boundary F-score         {result['boundary_f']:.4f}\n"
-                 f"{len(dataset)} images" + (f", resized by {model.info.scale:g}" if model.info.scale != 1 else ""))
+    progress.say(
+        f"\nmean IoU                 {result['mean_iou']:.4f}\n"
+        f"pixel accuracy           {result['pixel_accuracy']:.4f}\n"
+        f"mean accuracy            {result['mean_accuracy']:.4f}\n"
+        f"frequency-weighted IoU   {result['fw_iou']:.4f}\n"
+        f"boundary F-score         {result['boundary_f']:.4f}\n"
+        f"{len(dataset)} images" + (f", resized by {model.info.scale:g}" if model.info.scale != 1 else "")
+    )
     return 0
 
 
@@ -189,18 +253,24 @@ def predict(options) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     stems = [path.stem for path in options.images]
     if len(set(stems)) < len(stems):
-        raise UsageError("two images have the same name; their masks would overwrite each other: predict them into two folders")
+        raise UsageError(
+            "two images have the same name; their masks would overwrite each other: predict them into two folders"
+        )
     for path in options.images:
         image = files.read_image(path, len(model.info.mean) if len(model.info.mean) in (1, 3) else None)
         view = _views(options)
-        result = predict(model, image, view["tile"], view["overlap"], view["flip"], view["scales"], options.probabilities)
+        result = predict(
+            model, image, view["tile"], view["overlap"], view["flip"], view["scales"], options.probabilities
+        )
         mask = result.argmax(-1).astype(np.int32) if options.probabilities else result
         target = options.out / f"{path.stem}.png"
         files.write_mask(target, mask, palette)
         if options.overlay:
             files.write_image(options.out / f"{path.stem}_overlay.png", files.overlay(image, mask, palette))
         if options.probabilities:
-            np.savez(options.out / f"{path.stem}.npz", probabilities=result, class_names=np.array(model.info.class_names))
+            np.savez(
+                options.out / f"{path.stem}.npz", probabilities=result, class_names=np.array(model.info.class_names)
+            )
         share = np.bincount(mask.ravel(), minlength=len(model.info.class_names)) / mask.size
         seen = [f"{model.info.class_names[k]} {100 * share[k]:.1f} %" for k in np.argsort(-share) if share[k] > 0]
         progress.say(f"{target}  {mask.shape[1]}x{mask.shape[0]}  {', '.join(seen[:5])}")
@@ -211,9 +281,10 @@ def check(options) -> int:
     """tinyseg check"""
     from .data import check as look
 
+    _progress()
     found = look(options.data)
     print(found)
-    return 0
+    return 0 if found.ok else 1
 
 
 def models(options) -> int:
@@ -227,7 +298,9 @@ def models(options) -> int:
         text = inspect.getdoc(type(model)) or ""
         print(f"{name:22}{model.parameter_count():>13,} parameters  {text.splitlines()[0]}")
         if options.name is not None:
-            print(f"\n{textwrap.indent(text, '    ')}\n\nIts source, {Path(inspect.getfile(type(model))).name}, begins:\n")
+            print(
+                f"\n{textwrap.indent(text, '    ')}\n\nIts source, {Path(inspect.getfile(type(model))).name}, begins:\n"
+            )
             print(textwrap.indent(inspect.getmodule(type(model)).__doc__.strip(), "    "))
     print("\nParameters are those for 3 channels and 21 classes.")
     return 0
@@ -266,11 +339,15 @@ def _prediction_options(p) -> None:
     p.add_argument("--tile", type=_count, metavar="N", help="side of the tiles that large images are cut into (768)")
     p.add_argument("--overlap", type=float, default=1 / 3, metavar="SHARE", help="of a tile with its neighbour (1/3)")
     p.add_argument("--flip", action="store_true", help="average with the mirrored image")
-    p.add_argument("--scales", type=_positive, nargs="+", default=[1.0], metavar="S", help="average over resized images (1)")
+    p.add_argument(
+        "--scales", type=_positive, nargs="+", default=[1.0], metavar="S", help="average over resized images (1)"
+    )
 
 
 def _command(commands, name, run, text):
-    p = commands.add_parser(name, help=text, description=text, argument_default=argparse.SUPPRESS if name == "train" else None)
+    p = commands.add_parser(
+        name, help=text, description=text, argument_default=argparse.SUPPRESS if name == "train" else None
+    )
     p.set_defaults(run=run)
     return p
 

@@ -18,8 +18,8 @@ def predict(
 ) -> np.ndarray:
     """The class of each pixel of an image.
 
-    tile: side (or height, width) of tiles in pixels; by default images up to 2^20 pixels are taken whole, larger ones in
-        tiles of 768. overlap: the share of a tile that its neighbour repeats. flip: average with the mirrored image.
+    tile: side (or height, width) of tiles in pixels; by default images up to 2^20 pixels are taken whole, larger ones
+        in tiles of 768. overlap: the share of a tile that its neighbour repeats. flip: average with the mirrored image.
     scales: average over the image resized by these factors.
 
     Shapes: image (H, W, C) or (H, W), uint8, uint16 or float in [0, 1]; returns (H, W) int32 class ids, or with
@@ -46,7 +46,9 @@ def predict(
     try:
         for y, band in _bands(pixels, tile, overlap, lambda part: _probabilities(model, part, flip, scales)):
             if result is None:
-                shape, dtype = ((height, width, band.shape[2]), np.float32) if probabilities else ((height, width), np.int32)
+                shape, dtype = (
+                    ((height, width, band.shape[2]), np.float32) if probabilities else ((height, width), np.int32)
+                )
                 result = np.empty(shape, dtype)
             result[y : y + len(band)] = band if probabilities else band.argmax(-1)
     finally:
@@ -55,7 +57,7 @@ def predict(
 
 
 def normalised(image, info) -> np.ndarray:
-    """The image as the network wants it: (H, W, C) float32, (pixels in [0, 1] - mean) / std, grey or colour as trained."""
+    """The image as the network wants it: (H, W, C) float32, (pixels in [0, 1] - mean) / std, grey or colour."""
     from .data.transforms import to_float
 
     image, channels = np.asarray(image), len(info.mean)
@@ -65,8 +67,10 @@ def normalised(image, info) -> np.ndarray:
     if image.dtype.kind not in "uf" or image.dtype not in (np.uint8, np.uint16, np.float32, np.float64):
         raise ValueError(f"predict: image is {image.dtype}; expected uint8, uint16 or float in [0, 1]")
     if image.dtype.kind == "f" and not (image.min() >= 0 and image.max() <= 1):
-        raise ValueError(f"predict: a float image from {image.min():.4g} to {image.max():.4g}; expected [0, 1]; cure: divide "
-                         "by its range, or pass uint8")
+        raise ValueError(
+            f"predict: a float image from {image.min():.4g} to {image.max():.4g}; expected [0, 1]; cure: divide "
+            "by its range, or pass uint8"
+        )
     pixels = to_float(image)
     if pixels.shape[2] == 4 and channels != 4:
         pixels = pixels[:, :, :3]  # no alpha
@@ -136,7 +140,7 @@ def _probabilities(model, pixels, flip, scales):
 
 
 def _logits(model, pixels):
-    """(h, w, C) -> Tensor (1, h, w, K), the border mirrored for a model of valid convolutions, which says its `margin`."""
+    """(h, w, C) -> Tensor (1, h, w, K), the border mirrored for models of valid convolutions, which say their margin."""
     from .tensor import tensor
 
     (height, width), margin = pixels.shape[:2], getattr(model, "margin", 0)

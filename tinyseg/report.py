@@ -38,8 +38,10 @@ def samples(path: str | Path, rows: list[tuple], class_names: list[str], palette
     pictures = []
     for image, truth, prediction in rows:
         size = (cell, max(1, round(cell * image.shape[0] / image.shape[1])))
-        pictures.append([_scaled(_rgb(image), size, smooth=image.shape[1] > cell)]
-                        + [_scaled(_colour(ids, colours, image.shape), size, smooth=False) for ids in (truth, prediction)])
+        pictures.append(
+            [_scaled(_rgb(image), size, smooth=image.shape[1] > cell)]
+            + [_scaled(_colour(ids, colours, image.shape), size, smooth=False) for ids in (truth, prediction)]
+        )
     ignored = any(truth is not None and (truth == 255).any() for _, truth, _ in rows)
     entries = [*zip(class_names, map(tuple, np.asarray(palette).tolist())), *([("ignored", VOID)] if ignored else [])]
     width = 3 * cell + 4 * GAP
@@ -76,8 +78,13 @@ def curves(path: str | Path, losses, steps: list[int], curves: dict[str, list[fl
     top = _round_up(np.nanpercentile(losses, 99)) if len(losses) else 1.0
     left = _diagram("training loss", last, top, [(FAINT, at, losses), (BLUE, at, _running_mean(losses))])
     colours = (BLUE, ORANGE, INK)
-    right = _diagram("validation", last, 1.0, [(c, steps, v) for c, v in zip(colours, curves.values())],
-                     names=[(c, f"{n} {v[-1]:.3f}" if v else n) for c, (n, v) in zip(colours, curves.items())])
+    right = _diagram(
+        "validation",
+        last,
+        1.0,
+        [(c, steps, v) for c, v in zip(colours, curves.values())],
+        names=[(c, f"{n} {v[-1]:.3f}" if v else n) for c, (n, v) in zip(colours, curves.items())],
+    )
     sheet = Image.new("RGB", (2 * PANEL[0], PANEL[1]), PAPER)
     sheet.paste(left, (0, 0))
     sheet.paste(right, (PANEL[0], 0))
@@ -110,8 +117,11 @@ def _diagram(title, last, top, lines, names=()):
         x = x0 + (x1 - x0) * i / 4
         draw.text((x, y1 + 6 * k), f"{round(last * i / 4)}", INK, _font(11 * k), anchor="mt" if i < 4 else "rt")
     for colour, at, values in lines:
-        points = [(x0 + (x1 - x0) * a / last, y1 - (y1 - y0) * min(max(v / top, 0), 1))
-                  for a, v in zip(at, values) if np.isfinite(v)]
+        points = [
+            (x0 + (x1 - x0) * a / last, y1 - (y1 - y0) * min(max(v / top, 0), 1))
+            for a, v in zip(at, values)
+            if np.isfinite(v)
+        ]
         if len(points) > 1:
             draw.line(points, colour, 2 * k, joint="curve")
         for x, y in points if len(points) < 40 else []:

@@ -17,22 +17,33 @@ from pathlib import Path
 
 import numpy as np
 
-from . import __version__, checkpoint, losses, metrics, models, optim, report
+from . import __version__, checkpoint, losses, models, optim, report
 from .checkpoint import Info
 from .data import Loader, Shapes
 from .data import open as open_data
 from .data import transforms as t
 from .device import get_device
-from .predict import predict
+from .evaluate import evaluate
 from .tensor import tensor
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's photographs, in [0, 1]; the usual choice
-LOSSES = {"cross_entropy": losses.cross_entropy, "ce": losses.cross_entropy, "dice": losses.dice,
-          "focal": losses.focal, "lovasz": losses.lovasz_softmax}
+LOSSES = {
+    "cross_entropy": losses.cross_entropy,
+    "ce": losses.cross_entropy,
+    "dice": losses.dice,
+    "focal": losses.focal,
+    "lovasz": losses.lovasz_softmax,
+}
 OPTIMIZERS = {"sgd": optim.SGD, "adam": optim.Adam, "adamw": optim.AdamW}
-AUGMENTATIONS = {"flip": t.RandomFlip(), "vflip": t.RandomFlip(0, 0.5), "rotate": t.RandomRotation(15),
-                 "elastic": t.ElasticDeformation(), "scale": t.RandomScale(0.75, 1.5), "color": t.ColorJitter(),
-                 "blur": t.Blur()}
+AUGMENTATIONS = {
+    "flip": t.RandomFlip(),
+    "vflip": t.RandomFlip(0, 0.5),
+    "rotate": t.RandomRotation(15),
+    "elastic": t.ElasticDeformation(),
+    "scale": t.RandomScale(0.75, 1.5),
+    "color": t.ColorJitter(),
+    "blur": t.Blur(),
+}
 
 
 class TrainError(RuntimeError):
@@ -47,8 +58,14 @@ def train(options: Namespace, progress: report.Progress) -> bool:
     train_set, val_set = open_set(options, options.split), open_set(options, options.val_split)
     channels, names = train_set.in_channels, list(train_set.class_names)
     mean, std = (MEAN, STD) if channels == 3 else ((0.45,), (0.23,))
-    loader = Loader(train_set, options.batch, seed=options.seed, workers=options.workers, drop_last=True,
-                    transform=augmentation(options, train_set, mean, std))
+    loader = Loader(
+        train_set,
+        options.batch,
+        seed=options.seed,
+        workers=options.workers,
+        drop_last=True,
+        transform=augmentation(options, train_set, mean, std),
+    )
     steps = options.steps or options.epochs * len(loader)
 
     # Model, loss, optimiser
@@ -59,23 +76,33 @@ def train(options: Namespace, progress: report.Progress) -> bool:
     schedule = make_schedule(options, steps)
 
     # What a run remembers: where it is, the loss of every step, a row for every validation
+    result = None
     at = {"epoch": 0, "batch": 0, "step": 0, "seconds": 0.0, "best": -1.0, "history": []}
     past = []
     if options.resume:
         at, past = resume(out / "last.npz", model, optimizer)
         progress.say(f"resumed at step {at['step']} of {steps}")
-    progress.say(f"{options.model} ({model.parameter_count():,} parameters, {device.name}), {len(train_set)} images to "
-                 f"train on, {len(val_set)} to validate, {steps} steps of {options.batch} images; {out}")
+    progress.say(
+        f"{options.model} ({model.parameter_count():,} parameters, {device.name}), {len(train_set)} images to "
+        f"train on, {len(val_set)} to validate, {steps} steps of {options.batch} images; {out}"
+    )
 
-    clock, saved, durations = time.monotonic() - at["seconds"], time.monotonic(), []
+    out.mkdir(parents=True, exist_ok=True)
+    for left_behind in out.glob(".*.tmp"):  # by a run that was killed while it wrote
+        left_behind.unlink()
+    with open(out / "command.txt", "a") as file:
+        file.write(f"{options.command_line}    # tinyseg {__version__}\n")
     if not options.resume:
         save_run(out, model, optimizer, at, past, options)
+    clock, saved, warm = time.monotonic() - at["seconds"], time.monotonic(), None
     with Interrupt(progress) as interrupt:
-        while at["step"] < steps:
+        while at["step"] < steps or at["batch"]:
             model.train()
             began, waited, first = time.monotonic(), loader.wait_seconds, at["step"]
+            epoch_began = at["step"] - at["batch"]
             for batch in loader.batches(at["epoch"], at["batch"]):
-                tick = time.monotonic()
+                if at["step"] >= steps:
+                    break
                 loss = loss_of(model(tensor(batch.images, device)), batch)
                 value = loss.item()
                 if not math.isfinite(value):
@@ -88,39 +115,46 @@ def train(options: Namespace, progress: report.Progress) -> bool:
                 loss.backward()
                 if options.clip:
                     optim.clip_grad_norm(model.parameters(), options.clip)
-                factor = schedule(at["step"])
-                optimizer.step(factor)
+                optimizer.step(schedule(at["step"]))
                 past.append(value)
                 at["step"] += 1
                 at["batch"] += 1
                 at["seconds"] = time.monotonic() - clock
 
                 now = time.monotonic()
-                durations = [*durations[-49:], now - tick]
                 spent, done = now - began, at["step"] - first
-                left = (steps - at["step"]) * max(float(np.median(durations)), spent / done if done > 2 else 0)
+                warm = warm or (now, at["step"])  # the first step compiles kernels: it says nothing about the others
+                left = (steps - at["step"]) * (now - warm[0]) / max(1, at["step"] - warm[1])
                 progress.show(
                     f"epoch {at['epoch'] + 1}  step {at['step']}/{steps}  loss {np.mean(past[-20:]):.4f}  "
-                    f"lr {options.lr * factor:.2e}  {options.batch * done / spent:.1f} images/s  "
-                    f"data {100 * (loader.wait_seconds - waited) / spent:.0f} %  {report.duration(left)} left"
+                    f"lr {options.lr * schedule(at['step'] - 1):.2e}  {options.batch * done / spent:.1f} images/s  "
+                    f"data {100 * (loader.wait_seconds - waited) / spent:.0f} %  "
+                    f"{report.duration(left) if at['step'] > warm[1] else '?'} left"
                 )
                 if interrupt.asked or now - saved >= options.save_every:
                     save_run(out, model, optimizer, at, past, options)
                     saved = time.monotonic()
                 if interrupt.asked:
-                    progress.say(f"stopped at step {at['step']}; go on with: tinyseg train --out {shlex.quote(str(out))} --resume")
+                    progress.say(
+                        f"stopped at step {at['step']}; go on: tinyseg train --out {shlex.quote(str(out))} --resume"
+                    )
                     return False
-                if at["step"] == steps:
-                    break
 
             # The end of an epoch: validate, write down, draw
             at["epoch"], at["batch"] = at["epoch"] + 1, 0
             result = evaluate(model, val_set, progress)
             at["seconds"] = time.monotonic() - clock
-            row = {"epoch": at["epoch"], "step": at["step"], "seconds": round(at["seconds"], 1), "lr": options.lr * factor,
-                   "train_loss": float(np.mean(past[first:])), "val_loss": result["loss"],
-                   "mean_iou": result["mean_iou"], "pixel_accuracy": result["pixel_accuracy"],
-                   **{f"iou_{name}": float(v) for name, v in zip(names, result["iou"])}}
+            row = {
+                "epoch": at["epoch"],
+                "step": at["step"],
+                "seconds": round(at["seconds"], 1),
+                "lr": options.lr * schedule(at["step"] - 1),
+                "train_loss": float(np.mean(past[epoch_began:])),
+                "val_loss": result["loss"],
+                "mean_iou": result["mean_iou"],
+                "pixel_accuracy": result["pixel_accuracy"],
+                **{f"iou_{name}": float(v) for name, v in zip(names, result["iou"])},
+            }
             at["history"].append(checkpoint.plain(row))
             show_epoch(progress, row, result, names)
             model.info.epoch, model.info.step = at["epoch"], at["step"]
@@ -133,9 +167,12 @@ def train(options: Namespace, progress: report.Progress) -> bool:
             save_run(out, model, optimizer, at, past, options)
             saved = time.monotonic()
 
-    progress.say(report.class_table(names, result["iou"], result["share"]))
-    progress.say(f"best mean IoU {at['best']:.4f}; {report.duration(at['seconds'])}, peak memory {report.peak_memory()}\n"
-                 f"{out}: samples.png curves.png metrics.csv best.npz last.npz command.txt")
+    if result:
+        progress.say(report.class_table(names, result["iou"], result["share"]))
+    progress.say(
+        f"best mean IoU {at['best']:.4f}; {report.duration(at['seconds'])}, peak memory {report.peak_memory()}\n"
+        f"{out}: samples.png curves.png metrics.csv best.npz last.npz command.txt"
+    )
     return True
 
 
@@ -145,7 +182,11 @@ def train(options: Namespace, progress: report.Progress) -> bool:
 def open_set(options: Namespace, split: str):
     """The data set of a split: --data, or Shapes, whose validation images come from another seed."""
     if options.data is None:
-        return Shapes(size=64, length=100, seed=10_000) if split == options.val_split else Shapes(size=64, length=800, seed=1)
+        return (
+            Shapes(size=64, length=100, seed=10_000)
+            if split == options.val_split
+            else Shapes(size=64, length=800, seed=1)
+        )
     return open_data(options.data, split=split, **({} if options.scale == 1 else {"scale": options.scale}))
 
 
@@ -166,9 +207,15 @@ def make_loss(options: Namespace, dataset):
     """The function (logits, batch) -> scalar Tensor of --loss, such as "ce+dice", with --class-weights."""
     unknown = [name for name in options.loss.split("+") if name not in LOSSES]
     if unknown:
-        raise TrainError(f"--loss {options.loss}: there is no {unknown[0]!r}; there are {', '.join(LOSSES)}, and sums a+b")
+        raise TrainError(
+            f"--loss {options.loss}: there is no {unknown[0]!r}; there are {', '.join(LOSSES)}, and sums a+b"
+        )
     parts = [LOSSES[name] for name in options.loss.split("+")]
-    weight = losses.median_frequency_weights(dataset, len(dataset.class_names)) if options.class_weights == "median" else None
+    weight = (
+        losses.median_frequency_weights(dataset, len(dataset.class_names))
+        if options.class_weights == "median"
+        else None
+    )
 
     def loss_of(logits, batch):
         target = match(batch.masks, logits.shape[1:3])
@@ -196,53 +243,26 @@ def make_optimizer(options: Namespace, model) -> optim.Optimizer:
 
 def make_schedule(options: Namespace, steps: int) -> optim.Schedule:
     """--schedule over the whole run, after --warmup steps."""
-    schedule = {"constant": optim.constant(), "poly": optim.poly(steps), "cosine": optim.cosine(steps),
-                "step": optim.step([steps // 2, steps * 3 // 4])}[options.schedule]
+    schedule = {
+        "constant": optim.constant(),
+        "poly": optim.poly(steps),
+        "cosine": optim.cosine(steps),
+        "step": optim.step([steps // 2, steps * 3 // 4]),
+    }[options.schedule]
     return optim.warm_up(schedule, options.warmup) if options.warmup else schedule
-
-
-def evaluate(model, dataset, progress: report.Progress, view: dict | None = None, boundary=False, pictures=4) -> dict:
-    """Predict every image of a data set and compare. The set's images may be resized already, as the model wants them.
-
-    view: tile, overlap, flip and scales, as `predict` takes them. boundary: also the boundary F-score (slower).
-    """
-    classes = len(model.info.class_names)
-    confusion, nll, pixels, scores, shown = metrics.ConfusionMatrix(classes), 0.0, 0, [], []
-    show = {len(dataset) * i // pictures for i in range(pictures)}
-    resized = getattr(dataset, "scale", None) or 1.0
-    view = view or {"tile": None, "overlap": 1 / 3, "flip": False, "scales": (1,)}
-    scales = [s / resized for s in view["scales"]]
-    for i in range(len(dataset)):
-        sample = dataset[i]
-        p = predict(model, sample.image, view["tile"], view["overlap"], view["flip"], scales, probabilities=True)
-        found, known = p.argmax(-1).astype(np.int32), sample.mask != 255
-        confusion.update(found, sample.mask)
-        right = np.take_along_axis(p, np.where(known, sample.mask, 0)[:, :, None], axis=2)[:, :, 0][known]
-        nll, pixels = nll - float(np.log(np.maximum(right, 1e-12)).sum(dtype=np.float64)), pixels + right.size
-        if boundary:
-            scores.append(metrics.boundary_f_score(found, sample.mask, classes))
-        if i in show:
-            shown.append((sample.image, sample.mask, found))
-        progress.show(f"validating {i + 1}/{len(dataset)}")
-    return {"iou": confusion.iou(), "mean_iou": confusion.mean_iou(), "pixel_accuracy": confusion.pixel_accuracy(),
-            "mean_accuracy": confusion.mean_accuracy(), "fw_iou": confusion.frequency_weighted_iou(),
-            "share": confusion.frequency(), "found": confusion.matrix.sum(axis=0) / max(1, confusion.matrix.sum()),
-            "boundary_f": mean_of_present(scores), "loss": nll / max(1, pixels), "samples": shown}
-
-
-def mean_of_present(scores: list[np.ndarray]) -> float:
-    """The mean over images of the mean over classes, of those that are there."""
-    means = [float(np.mean(s[np.isfinite(s)])) for s in scores if np.isfinite(s).any()]
-    return float(np.mean(means)) if means else math.nan
 
 
 def show_epoch(progress: report.Progress, row: dict, result: dict, names: list[str]) -> None:
     """One line an epoch, and a warning where the model has given up on all classes but one."""
-    progress.say(f"epoch {row['epoch']:3}  step {row['step']:5}  loss {row['train_loss']:.4f}  val loss {row['val_loss']:.4f}  "
-                 f"mean IoU {row['mean_iou']:.4f}  pixel accuracy {row['pixel_accuracy']:.4f}  {report.duration(row['seconds'])}")
+    progress.say(
+        f"epoch {row['epoch']:3}  step {row['step']:5}  loss {row['train_loss']:.4f}  val loss {row['val_loss']:.4f}  "
+        f"mean IoU {row['mean_iou']:.4f}  pixel accuracy {row['pixel_accuracy']:.4f}  {report.duration(row['seconds'])}"
+    )
     if result["found"].max() > 0.999 and result["share"].max() < 0.99:
-        progress.say(f"warning: nearly every pixel is predicted as {names[int(result['found'].argmax())]!r}. Early on this is "
-                     "normal; later look at the masks (tinyseg check DIR), try --class-weights median or another --lr")
+        progress.say(
+            f"warning: nearly every pixel is predicted as {names[int(result['found'].argmax())]!r}. Early on this is "
+            "normal; later look at the masks (tinyseg check DIR), try --class-weights median or another --lr"
+        )
 
 
 # The run folder
@@ -272,7 +292,9 @@ def resume(path: Path, model, optimizer) -> tuple[dict, list[float]]:
         if at["step"] != len(past):
             raise ValueError(f"{len(past)} losses for {at['step']} steps")
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise checkpoint.CheckpointError(f"{path}: no run can go on from it ({error}); cure: the last.npz of this run") from error
+        raise checkpoint.CheckpointError(
+            f"{path}: no run can go on from it ({error}); cure: the last.npz of this run"
+        ) from error
     return at, past
 
 
@@ -283,9 +305,15 @@ def write_metrics(out: Path, history: list[dict], past: list[float]) -> None:
     table.writeheader()
     table.writerows(history)
     checkpoint.write_atomically(out / "metrics.csv", lambda file: file.write(text.getvalue().encode()))
-    report.curves(out / "curves.png", past, [row["step"] for row in history],
-                  {name: [row[key] if row[key] is not None else math.nan for row in history]
-                   for name, key in (("mean IoU", "mean_iou"), ("pixel accuracy", "pixel_accuracy"))})
+    report.curves(
+        out / "curves.png",
+        past,
+        [row["step"] for row in history],
+        {
+            name: [row[key] if row[key] is not None else math.nan for row in history]
+            for name, key in (("mean IoU", "mean_iou"), ("pixel accuracy", "pixel_accuracy"))
+        },
+    )
 
 
 class Interrupt:

@@ -1,0 +1,297 @@
+"""The commands, run as a user runs them: in a process of their own, on real files. Kept few and tiny."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tinyseg as ts
+from tinyseg.checkpoint import part, read
+from tinyseg.cli import main
+from tinyseg.data.image import write_image, write_mask
+
+TINY = ["--width", "4", "--batch", "2"]
+
+# Run the command, but pull the plug while last.npz is written for the n-th time: written whole, not yet in its place.
+PULL_THE_PLUG = """
+import os, signal, sys
+from tinyseg import checkpoint
+from tinyseg.cli import main
+rename, count = os.replace, 0
+def replace(source, target):
+    global count
+    count += str(target).endswith("last.npz")
+    if count == {n}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename(source, target)
+checkpoint.os.replace = replace
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def run(*args, code=0, script=None):
+    """Run a command; returns what it printed. Errors must be one paragraph on stderr, never a traceback."""
+    start = ["-c", script] if script else ["-m", "tinyseg"]
+    done = subprocess.run([sys.executable, *start, *map(str, args)], capture_output=True, text=True, timeout=600)
+    assert done.returncode == code, f"{args} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    if code > 0:
+        assert done.stderr.startswith(("tinyseg", "usage:")) and "\n\n" not in done.stderr.strip()
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    """A data set of files: 6 images to train on and 2 to validate, 32x32."""
+    root = tmp_path_factory.mktemp("shapes")
+    for split, count in (("train", 6), ("val", 2)):
+        shapes = ts.data.Shapes(size=32, length=count, seed=len(split), num_classes=3)
+        for i in range(count):
+            for kind in ("images", "masks"):
+                (root / kind / split).mkdir(parents=True, exist_ok=True)
+            write_image(root / "images" / split / f"{split}{i}.png", shapes[i].image)
+            write_mask(root / "masks" / split / f"{split}{i}.png", shapes[i].mask)
+    (root / "classes.txt").write_text("ground\ndisc\nsquare\n")
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained(data, tmp_path_factory):
+    """A run of two epochs."""
+    out = tmp_path_factory.mktemp("runs") / "a"
+    text = run("train", "--data", data, *TINY, "--epochs", 2, "--augment", "flip", "scale", "color", "--out", out)
+    return out, text
+
+
+def losses_and_weights(run_folder):
+    header, arrays = read(run_folder / "last.npz")
+    return header["training"]["at"]["step"], arrays["training/losses"], part(arrays, "model"), part(arrays, "optimizer")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
+
+
+def test_a_run_leaves_everything_in_its_folder(trained, data):
+    out, text = trained
+    assert {p.name for p in out.iterdir()} == {
+        "metrics.csv",
+        "curves.png",
+        "samples.png",
+        "best.npz",
+        "last.npz",
+        "command.txt",
+    }
+    assert "epoch   2  step     6" in text and "mean IoU" in text and "peak memory" in text and "square" in text
+    with open(out / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["3", "6"]
+    assert 0 <= float(rows[1]["mean_iou"]) <= 1 and "iou_square" in rows[1]
+    assert f"tinyseg train --data {data}" in (out / "command.txt").read_text()
+    for picture in ("curves.png", "samples.png"):
+        assert Image.open(out / picture).width > 400
+    model = ts.load(out / "best.npz")
+    assert model.info.class_names == ["ground", "disc", "square"] and model.config["width"] == 4
+    assert model.info.metrics["mean_iou"] == pytest.approx(max(float(row["mean_iou"]) for row in rows))
+
+
+@pytest.mark.parametrize("killed_at", [4, 5, 9])  # after a step; after a validation; after the last validation
+def test_a_killed_run_goes_on_to_the_bit(trained, data, tmp_path, killed_at):
+    whole = losses_and_weights(trained[0])
+    options = [
+        "--data",
+        data,
+        *TINY,
+        "--epochs",
+        2,
+        "--augment",
+        "flip",
+        "scale",
+        "color",
+        "--save-every",
+        0,
+        "--workers",
+        1,
+    ]
+    run("train", *options, "--out", tmp_path / "b", code=-signal.SIGKILL, script=PULL_THE_PLUG.format(n=killed_at))
+    steps, losses, *_ = losses_and_weights(tmp_path / "b")
+    assert steps == {4: 2, 5: 3, 9: 6}[killed_at] and np.array_equal(losses, whole[1][:steps])
+    text = run("train", "--out", tmp_path / "b", "--resume")
+    assert f"resumed at step {steps} of 6" in text
+    resumed = losses_and_weights(tmp_path / "b")
+    assert resumed[0] == 6 and np.array_equal(resumed[1], whole[1])
+    assert same(resumed[2], whole[2]) and same(resumed[3], whole[3])
+    assert not list((tmp_path / "b").glob(".*"))
+
+
+def test_dropout_goes_on_to_the_bit_too(tmp_path):
+    options = ["--model", "unet_paper", "--width", 2, "--batch", 1, "--crop", 188, 188, "--steps", 3, "--save-every", 0]
+    script = "import tinyseg.train as t; t.open_set = lambda o, s: t.Shapes(188, 2, seed=len(s)); "
+    run(
+        "train",
+        *options,
+        "--out",
+        tmp_path / "a",
+        script=script + "from tinyseg.cli import main; import sys; sys.exit(main(sys.argv[1:]))",
+    )
+    run("train", *options, "--out", tmp_path / "b", code=-signal.SIGKILL, script=script + PULL_THE_PLUG.format(n=3))
+    assert losses_and_weights(tmp_path / "b")[0] == 1
+    run("train", "--out", tmp_path / "b", "--resume", script=script + PULL_THE_PLUG.format(n=-1))
+    a, b = (losses_and_weights(tmp_path / name) for name in "ab")
+    assert np.array_equal(a[1], b[1]) and same(a[2], b[2]) and same(a[3], b[3])
+
+
+def test_ctrl_c_saves_and_the_run_goes_on(data, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "tinyseg",
+        "train",
+        "--data",
+        data,
+        *TINY,
+        "--steps",
+        "100000",
+        "--out",
+        tmp_path / "c",
+    ]
+    process = subprocess.Popen([str(c) for c in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while not (tmp_path / "c" / "metrics.csv").exists():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "stopping after this step" in text and "--resume" in text
+    step = losses_and_weights(tmp_path / "c")[0]
+    text = run("train", "--out", tmp_path / "c", "--resume", "--steps", step + 1)
+    assert f"resumed at step {step} of {step + 1}" in text
+
+
+def test_a_run_that_diverges_says_so_and_keeps_the_last_good_state(data, tmp_path):
+    text = run(
+        "train",
+        "--data",
+        data,
+        *TINY,
+        "--optimizer",
+        "sgd",
+        "--lr",
+        1e30,
+        "--steps",
+        20,
+        "--out",
+        tmp_path / "d",
+        code=1,
+    )
+    assert "the loss is" in text and "diverged" in text and "smaller --lr" in text
+    _, losses, weights, _ = losses_and_weights(tmp_path / "d")
+    assert np.isfinite(losses).all() and all(np.isfinite(w).all() for w in weights.values())
+
+
+def test_eval_prints_the_table(trained, data):
+    text = run("eval", trained[0], "--data", data, "--flip", "--scales", 0.75, 1)
+    for word in ("ground", "square", "mean IoU", "frequency-weighted IoU", "boundary F-score", "2 images"):
+        assert word in text
+    text = run("eval", trained[0] / "last.npz", code=1)
+    assert "6 classes" in text and "knows 3" in text
+
+
+def test_predict_writes_masks_of_the_images_size(trained, tmp_path):
+    photo = ts.data.Shapes(size=(50, 71), seed=9)[0].image
+    write_image(tmp_path / "photo.jpg", photo)
+    write_image(tmp_path / "grey.png", photo[:1, :1, :1])
+    text = run(
+        "predict",
+        trained[0],
+        tmp_path / "photo.jpg",
+        tmp_path / "grey.png",
+        "--out",
+        tmp_path / "masks",
+        "--overlay",
+        "--probabilities",
+        "--tile",
+        32,
+        "--flip",
+    )
+    assert "photo.png  71x50" in text
+    mask = Image.open(tmp_path / "masks" / "photo.png")
+    assert mask.mode == "P" and mask.size == (71, 50) and np.asarray(mask).max() < 3
+    assert Image.open(tmp_path / "masks" / "photo_overlay.png").size == (71, 50)
+    with np.load(tmp_path / "masks" / "photo.npz") as file:
+        assert file["probabilities"].shape == (50, 71, 3)
+        assert np.array_equal(file["probabilities"].argmax(-1), np.asarray(mask))
+    assert Image.open(tmp_path / "masks" / "grey.png").size == (1, 1)
+
+
+def test_check_models_devices_and_version(data, capsys):
+    assert main(["check", str(data)]) == 0
+    assert main(["devices"]) == 0
+    assert main(["models", "unet"]) == 0
+    text = capsys.readouterr().out
+    assert "square" in text and "cpu" in text and "Ronneberger" in text
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0 and capsys.readouterr().out == f"tinyseg {ts.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "args, code, message",
+    [
+        ([], 2, "COMMAND"),
+        (["tran"], 2, "invalid choice"),
+        (["train", "--batch", "0"], 2, "at least 1"),
+        (["train", "--lr", "-1"], 2, "above 0"),
+        (["train", "--amp"], 2, "not in this version"),
+        (["train", "--resume"], 2, "needs --out"),
+        (["train", "--epochs", "1", "--steps", "1"], 2, "one of them"),
+        (["train", "--model", "unett", "--out", "{tmp}/x"], 1, "did you mean 'unet'"),
+        (["train", "--loss", "ce+magic", "--out", "{tmp}/x"], 1, "no 'magic'"),
+        (["train", "--device", "tpu", "--out", "{tmp}/x"], 1, "device 'tpu' is unknown"),
+        (["train", "--data", "{tmp}/absent", "--out", "{tmp}/x"], 1, "absent: no such folder"),
+        (["train", "--out", "{tmp}/absent", "--resume"], 1, "absent/last.npz: no such file"),
+        (["eval", "{tmp}"], 1, "no best.npz and no last.npz"),
+        (["eval", "{tmp}/m.npz"], 1, "m.npz: no such file"),
+        (["predict", "{tmp}/m.npz", "a.jpg"], 1, "m.npz: no such file"),
+        (["check", "{tmp}/absent"], 1, "absent"),
+        (["models", "unett"], 1, "did you mean 'unet'"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_paragraph(args, code, message, tmp_path, capsys):
+    try:
+        status = main([a.format(tmp=tmp_path) for a in args])
+    except SystemExit as end:
+        status = end.code
+    out, err = capsys.readouterr()
+    assert status == code and message in out + err and "Traceback" not in err
+    assert not (tmp_path / "x").exists()
+
+
+def test_options_of_a_resumed_run_cannot_change(trained, capsys):
+    assert main(["train", "--out", str(trained[0]), "--resume", "--lr", "0.5"]) == 2
+    assert "--lr is 0.5 and was 0.001" in capsys.readouterr().err
+    assert main(["train", "--out", str(trained[0])]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+
+
+def test_predict_names_what_it_cannot_read(trained, tmp_path, capsys):
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    assert main(["predict", str(trained[0]), str(tmp_path / "broken.png"), "--out", str(tmp_path)]) == 1
+    assert "broken.png: cannot be read" in capsys.readouterr().err
+    assert main(["predict", str(trained[0]), "a/x.png", "b/x.png", "--out", str(tmp_path)]) == 2
+
+
+def test_debug_shows_the_traceback(monkeypatch):
+    monkeypatch.setenv("TINYSEG_DEBUG", "1")
+    with pytest.raises(ValueError):
+        main(["models", "unett"])
+
+
+def test_python_m_tinyseg(tmp_path):
+    assert "usage: tinyseg" in run("--help")
+    assert os.fspath(tmp_path) in run("eval", tmp_path, code=1)

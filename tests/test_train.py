@@ -1,0 +1,142 @@
+"""The parts of the loop, one by one; the loop as a whole is run in test_cli.py."""
+
+import argparse
+import io
+import math
+import os
+import signal
+
+import numpy as np
+import pytest
+
+import tinyseg as ts
+from tinyseg import train
+from tinyseg.checkpoint import Info
+from tinyseg.cli import TRAIN
+from tinyseg.data import Batch, Sample, Shapes
+from tinyseg.evaluate import evaluate
+from tinyseg.report import Progress
+
+
+def options(**changes):
+    return argparse.Namespace(**{**TRAIN, "lr": 1e-3, **changes})
+
+
+class Colours(ts.nn.Module):
+    """Logits are ten times the image, so that the strongest channel is the class."""
+
+    def __init__(self):
+        self.w = ts.nn.Parameter(np.eye(3, dtype=np.float32) * 10)
+        self.info = Info(["red", "green", "blue"], [[255, 0, 0], [0, 255, 0], [0, 0, 255]], [0.0] * 3, [1.0] * 3)
+
+    def forward(self, x):
+        return x @ self.w
+
+
+class Flags:
+    """Two images whose class is their colour, but for known mistakes."""
+
+    class_names, scale = ("red", "green", "blue"), None
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, i):
+        image = np.zeros((4, 6, 3), np.uint8)
+        image[:, :3, 0] = image[:, 3:, 1] = 255
+        mask = image.argmax(-1).astype(np.int32)
+        mask[0, 0] = 255
+        mask[1, :2] = 2 - i  # image 0: blue that looks red; image 1: green that looks red
+        return Sample(image, mask)
+
+
+def test_evaluate_counts_the_whole_set():
+    result = evaluate(Colours(), Flags(), Progress(io.StringIO()), boundary=True, pictures=1)
+    # of 46 known pixels 4 are wrong: 2 blue and 2 green, all predicted red
+    assert result["pixel_accuracy"] == pytest.approx(42 / 46)
+    np.testing.assert_allclose(result["iou"], [18 / 22, 24 / 26, 0])
+    assert result["mean_iou"] == pytest.approx(np.mean([18 / 22, 24 / 26, 0]))
+    right, wrong = (-math.log(math.exp(v) / (math.exp(10) + 2)) for v in (10, 0))
+    assert result["loss"] == pytest.approx((42 * right + 4 * wrong) / 46, rel=1e-4)
+    assert 0 < result["boundary_f"] < 1 and len(result["samples"]) == 1
+    np.testing.assert_allclose(result["found"], [22 / 46, 24 / 46, 0])
+
+
+def test_a_warning_where_all_is_one_class():
+    stream = io.StringIO()
+    row = {
+        "epoch": 1,
+        "step": 5,
+        "train_loss": 1.0,
+        "val_loss": 1.0,
+        "mean_iou": 0.2,
+        "pixel_accuracy": 0.5,
+        "seconds": 3,
+    }
+    result = {"found": np.array([0.0, 1.0]), "share": np.array([0.5, 0.5])}
+    train.show_epoch(Progress(stream), row, result, ["cell", "wall"])
+    assert "warning: nearly every pixel is predicted as 'wall'" in stream.getvalue()
+    stream = io.StringIO()
+    train.show_epoch(
+        Progress(stream), row, {"found": np.array([0.4, 0.6]), "share": np.array([0.5, 0.5])}, ["cell", "wall"]
+    )
+    assert "warning" not in stream.getvalue() and "mean IoU 0.2000" in stream.getvalue()
+
+
+def test_losses_add_up_and_take_class_weights():
+    logits, masks = (
+        ts.tensor(np.random.default_rng(0).random((2, 4, 4, 6), np.float32)),
+        np.full((2, 4, 4), 1, np.int32),
+    )
+    batch = Batch(None, masks, None, None, ())
+    parts = [train.make_loss(options(loss=name), None)(logits, batch).item() for name in ("ce", "dice")]
+    assert train.make_loss(options(loss="ce+dice"), None)(logits, batch).item() == pytest.approx(sum(parts))
+    for name in ("focal", "lovasz", "cross_entropy"):
+        shapes = Shapes(size=32, length=3)
+        assert train.make_loss(options(loss=name, class_weights="median"), shapes)(logits, batch).item() > 0
+    with pytest.raises(train.TrainError, match="no 'magic'.*cross_entropy"):
+        train.make_loss(options(loss="ce+magic"), None)
+
+
+def test_the_middle_of_a_mask_belongs_to_a_network_that_shrinks():
+    masks = np.arange(2 * 8 * 9).reshape(2, 8, 9)
+    assert np.array_equal(train.match(masks, (4, 5)), masks[:, 2:6, 2:7])
+    assert np.array_equal(train.match(masks, (8, 9)), masks)
+
+
+@pytest.mark.parametrize("name", ["constant", "poly", "cosine", "step"])
+def test_schedules_begin_at_one_and_do_not_rise(name):
+    schedule = train.make_schedule(options(schedule=name), 100)
+    factors = [schedule(i) for i in range(100)]
+    assert factors[0] == 1 and all(a >= b >= 0 for a, b in zip(factors, factors[1:]))
+    warm = train.make_schedule(options(schedule=name, warmup=10), 100)
+    assert 0 < warm(0) < 0.2 and warm(50) == schedule(50)
+
+
+@pytest.mark.parametrize("name", list(train.OPTIMIZERS))
+def test_biases_are_not_decayed(name):
+    optimizer = train.make_optimizer(options(optimizer=name, weight_decay=0.5), ts.models.create("unet", 2, width=2))
+    decay = {p.ndim > 1: group["weight_decay"] for group in optimizer.groups for p in group["params"]}
+    assert decay == {True: 0.5, False: 0.0}
+
+
+def test_augmented_images_have_one_size():
+    shapes = Shapes(size=(40, 50), length=2)
+    every = options(augment=list(train.AUGMENTATIONS), crop=None)
+    transform = train.augmentation(every, shapes, (0.5,) * 3, (0.25,) * 3)
+    assert transform(shapes[0], np.random.default_rng(0)).image.shape == (40, 50, 3)
+    transform = train.augmentation(options(augment=[], crop=[16, 24]), shapes, (0.5,) * 3, (0.25,) * 3)
+    sample = transform(shapes[1], np.random.default_rng(0))
+    assert sample.image.shape == (16, 24, 3) and sample.image.dtype == np.float32 and sample.mask.shape == (16, 24)
+
+
+def test_the_first_ctrl_c_asks_and_the_second_stops():
+    before = signal.getsignal(signal.SIGINT)
+    with train.Interrupt(Progress(io.StringIO())) as interrupt:
+        assert not interrupt.asked
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.asked
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.sigtimedwait([], 1)
+    assert signal.getsignal(signal.SIGINT) is before
