@@ -118,22 +118,22 @@ def _touching(start, stop, count, size):
 
 @kernel
 def box_mean(y, x, h0, h1, count_h, w0, w1, count_w, N, H, W, C, P, Q):
-    """y[n,p,q,c]: the mean of a box of x. Parallel over output rows and blocks of 64 channels (n, p, block)."""
-    blocks = (C + 63) // 64
+    """y[n,p,q,c]: the mean of a box of x. Parallel over output rows and blocks of 256 channels (n, p, block)."""
+    blocks = (C + 255) // 256
     for task in prange(N * P * blocks):
-        n, p, first = task // blocks // P, task // blocks % P, task % blocks * 64
-        last = min(first + 64, C)
+        n, p, first = task // blocks // P, task // blocks % P, task % blocks * 256
+        last = min(first + 256, C)
         for q in range(Q):
             box = y[n, p, q, first:last]
-            for c in range(last - first):
+            for c in range(len(box)):
                 box[c] = 0
             for h in range(h0[p], h1[p]):
                 for w in range(w0[q], w1[q]):
                     pixel = x[n, h, w, first:last]
-                    for c in range(last - first):
+                    for c in range(len(box)):
                         box[c] += pixel[c]
             share = y.dtype.type(1.0 / (count_h[p] * count_w[q]))
-            for c in range(last - first):
+            for c in range(len(box)):
                 box[c] *= share
 
 
@@ -143,12 +143,10 @@ def box_mean_backward(dx, dy, p_first, p_behind, count_h, q_first, q_behind, cou
     for row in prange(N * H):
         n, h = row // H, row % H
         for w in range(W):
-            pixel = dx[n, h, w]
             for c in range(C):
-                pixel[c] = 0
+                dx[n, h, w, c] = 0
             for p in range(p_first[h], p_behind[h]):
                 for q in range(q_first[w], q_behind[w]):
                     share = dx.dtype.type(1.0 / (count_h[p] * count_w[q]))
-                    box = dy[n, p, q]
                     for c in range(C):
-                        pixel[c] += share * box[c]
+                        dx[n, h, w, c] += share * dy[n, p, q, c]

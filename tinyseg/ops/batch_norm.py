@@ -7,7 +7,7 @@ follow), else the running ones. Ioffe & Szegedy, "Batch Normalization", 2015, al
 
 Statistics: the pixels are cut into runs of fixed length, whatever the number of threads; each run gives its mean and
 its sum of squared deviations, taken about its first pixel so that a large mean costs no digits; float64 merges the runs
-(Chan, Golub & LeVeque 1979). The fused form saves x alone: backward finds the ReLU's sign again from x, scale and shift.
+(Chan, Golub & LeVeque 1979). The fused form saves x alone: backward finds the sign of y again from x, scale and shift.
 """
 
 import numpy as np
@@ -49,9 +49,9 @@ class BatchNorm(Function):
 
     def __init__(self, op, running_mean, running_var, training, momentum, eps, relu):
         self.op = op
-        self.running_mean, self.running_var = (r.data if isinstance(r, Tensor) else r for r in (running_mean, running_var))
-        self.training, self.momentum, self.eps = training, momentum, eps
-        self.relu = relu
+        self.running_mean = running_mean.data if isinstance(running_mean, Tensor) else running_mean
+        self.running_var = running_var.data if isinstance(running_var, Tensor) else running_var
+        self.training, self.momentum, self.eps, self.relu = training, momentum, eps, relu
 
     def forward(self, x, weight, bias):
         xp = self.device.xp
@@ -126,8 +126,8 @@ class BatchNorm(Function):
             raise ValueError(f"{self.op}: outside training it needs running_mean and running_var; got None")
         if self.training and x.size <= C:
             raise ValueError(
-                f"{self.op}: training needs at least two values for each channel, x {x.shape} has {x.size // max(C, 1)}; "
-                "cure: a larger batch, a larger crop, or model.eval() (a pooled branch with batch size 1 is the usual case)"
+                f"{self.op}: training needs at least 2 values for each channel, x {x.shape} has {x.size // max(C, 1)}; "
+                "cure: a larger batch (behind a global pool each image is one value), a larger crop, or model.eval()"
             )
 
 
@@ -142,29 +142,21 @@ def _rows(x):
 @kernel
 def run_statistics(mean, deviation, x, M, C, run):
     """Of each run of rows the mean and the sum of squared deviations from it. Parallel over runs."""
+    zero = x.dtype.type(0)
     for i in prange((M + run - 1) // run):
-        begin, end = i * run, min((i + 1) * run, M)
-        s1, s2, pivot = mean[i], deviation[i], x[begin]
+        begin, end = i * run, min(i * run + run, M)
         for c in range(C):
-            s1[c] = 0
-            s2[c] = 0
-        pairs = begin + (end - begin) // 2 * 2
-        for m in range(begin, pairs, 2):
-            x0, x1 = x[m], x[m + 1]
+            mean[i, c], deviation[i, c] = zero, zero
+        for m in range(begin, end):
             for c in range(C):
-                d0, d1 = x0[c] - pivot[c], x1[c] - pivot[c]
-                s1[c] += d0 + d1
-                s2[c] += d0 * d0 + d1 * d1
-        for m in range(pairs, end):
-            x0 = x[m]
-            for c in range(C):
-                d0 = x0[c] - pivot[c]
-                s1[c] += d0
-                s2[c] += d0 * d0
-        one_share = x.dtype.type(1.0 / (end - begin))
+                d = x[m, c] - x[begin, c]
+                mean[i, c] += d
+                deviation[i, c] += d * d
+        share = x.dtype.type(1.0 / (end - begin))
         for c in range(C):
-            s2[c] = max(s2[c] - s1[c] * s1[c] * one_share, x.dtype.type(0))
-            s1[c] = pivot[c] + s1[c] * one_share
+            d = mean[i, c] * share
+            deviation[i, c] = max(deviation[i, c] - mean[i, c] * d, zero)
+            mean[i, c] = x[begin, c] + d
 
 
 @kernel
@@ -179,32 +171,24 @@ def scale_and_shift(y, x, scale, shift, lowest, M, C):
 @kernel
 def gradient_sums(sum_dy, sum_dyx, dy, x, mean, scale, shift, M, C, run):
     """Of each run of rows the sums of dy and dy (x - mean), where x * scale + shift > 0. Parallel over runs."""
+    zero = x.dtype.type(0)  # a plain 0 is an int64, and beside a float32 makes a float64
     for i in prange((M + run - 1) // run):
-        begin, end = i * run, min((i + 1) * run, M)
-        s1, s2 = sum_dy[i], sum_dyx[i]
         for c in range(C):
-            s1[c] = 0
-            s2[c] = 0
-        pairs = begin + (end - begin) // 2 * 2
-        for m in range(begin, pairs, 2):
-            x0, x1, dy0, dy1 = x[m], x[m + 1], dy[m], dy[m + 1]
+            sum_dy[i, c], sum_dyx[i, c] = zero, zero
+        for m in range(i * run, min(i * run + run, M)):
             for c in range(C):
-                g0 = 0 if x0[c] * scale[c] + shift[c] <= 0 else dy0[c]
-                g1 = 0 if x1[c] * scale[c] + shift[c] <= 0 else dy1[c]
-                s1[c] += g0 + g1
-                s2[c] += g0 * (x0[c] - mean[c]) + g1 * (x1[c] - mean[c])
-        for m in range(pairs, end):
-            x0, dy0 = x[m], dy[m]
-            for c in range(C):
-                g0 = 0 if x0[c] * scale[c] + shift[c] <= 0 else dy0[c]
-                s1[c] += g0
-                s2[c] += g0 * (x0[c] - mean[c])
+                g = dy[m, c]  # loaded before it is chosen: only so does the choice become a vector instruction
+                g = zero if x[m, c] * scale[c] + shift[c] <= zero else g
+                sum_dy[i, c] += g
+                sum_dyx[i, c] += g * (x[m, c] - mean[c])
 
 
 @kernel
 def gradient_of_rows(dx, dy, x, mean, scale, shift, factor, slope, level, M, C):
     """dx = factor dy + slope (x - mean) + level, dy only where x * scale + shift > 0. Parallel over rows."""
+    zero = x.dtype.type(0)
     for m in prange(M):
         for c in range(C):
-            g = 0 if x[m, c] * scale[c] + shift[c] <= 0 else dy[m, c]
+            g = dy[m, c]
+            g = zero if x[m, c] * scale[c] + shift[c] <= zero else g
             dx[m, c] = factor[c] * g + slope[c] * (x[m, c] - mean[c]) + level[c]

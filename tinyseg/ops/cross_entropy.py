@@ -15,7 +15,7 @@ from numba import prange
 from ..kernel import kernel
 from ..tensor import Function, Tensor
 from .checks import floats
-from .exponential import exp
+from .exponential import exponentials, row_sum
 
 RUN = 4096  # pixels whose weights are summed by one thread: fixed, so that the sum repeats to the bit
 
@@ -24,7 +24,7 @@ def cross_entropy(logits, target, weight=None, ignore_index=255, reduction="mean
     """-log softmax(logits)[target], weighted by class, over all pixels whose target is not ignore_index.
 
     reduction "mean" divides the sum by the counted pixels' weights (their number without `weight`), "sum" does not,
-    "none" keeps each pixel (ignored: 0). Where every pixel is ignored the loss is 0, and so is its gradient (PyTorch: NaN).
+    "none" keeps each pixel (ignored: 0). Where every pixel is ignored loss and gradient are 0 (PyTorch's "mean": NaN).
     NaN logits give a NaN loss. label_smoothing: Szegedy et al. 2016, section 7.
 
     Shapes: logits (..., K) float, target (...) integer class ids, weight (K,) -> () or (...).
@@ -58,13 +58,16 @@ class CrossEntropy(Function):
         counted = self._count(flat_target, weight, M, K, target.shape)
         scale = (1 / counted if counted else 0.0) if self.reduction == "mean" else 1.0
         loss = device.empty(target.shape, x.dtype)
-        self.dx = device.empty(x.shape if any(self.needs) else (0, K), x.dtype)
-        numbers = (x.dtype.type(v) for v in (scale, 1 - self.label_smoothing, self.label_smoothing / K, float(weight.sum())))
-        dx = self.dx.reshape(-1, K)
-        device.launch(
-            cross_entropy_with_gradient, loss.reshape(M), dx, x.reshape(M, K), flat_target, weight, *numbers,
-            self.ignore_index, bool(len(dx)), M, K,
-        )  # fmt: skip
+        dx = device.empty(x.shape, x.dtype)  # without a gradient it is scratch for the exponentials
+        smooth = self.label_smoothing / K * weight  # what each class weighs in every pixel
+        numbers = (x.dtype.type(v) for v in (scale, 1 - self.label_smoothing, float(smooth.sum())))
+        flat_loss, flat_x = loss.reshape(M), x.reshape(M, K)
+        arrays = flat_loss, dx.reshape(M, K), flat_x, flat_target, weight, smooth * x.dtype.type(scale)
+        device.launch(cross_entropy_with_gradient, *arrays, *numbers, self.ignore_index, M, K, max(2048 // K, 1))
+        if self.label_smoothing:
+            flat_loss -= device.xp.where(flat_target == self.ignore_index, 0, flat_x @ smooth)
+        if any(self.needs):
+            self.dx = dx
         return loss if self.reduction == "none" else device.xp.asarray(loss.sum(dtype=np.float64) * scale, x.dtype)
 
     def backward(self, dy):
@@ -85,7 +88,7 @@ class CrossEntropy(Function):
 
     def _check(self, x, target, weight):
         if target.dtype.kind not in "iu":
-            raise TypeError(f"cross_entropy: target has dtype {target.dtype}, expected integer class ids; cure: .astype(np.int32)")
+            raise TypeError(f"cross_entropy: target has dtype {target.dtype}, expected integer class ids as int32")
         K = x.shape[-1] if x.ndim else 0
         if not K or target.shape != x.shape[:-1]:
             raise ValueError(
@@ -104,8 +107,8 @@ class CrossEntropy(Function):
             m = int(bad.min())
             where = tuple(int(i) for i in np.unravel_index(m, shape))
             raise ValueError(
-                f"cross_entropy: target is {int(target[m])} at {where}, but logits have K = {K} classes, so that 0 to {K - 1} "
-                f"are allowed, and ignore_index = {self.ignore_index}; cure: num_classes >= {int(target[m]) + 1}, or fix the masks"
+                f"cross_entropy: target is {int(target[m])} at {where}, but logits have K = {K} classes: 0 to {K - 1}, and "
+                f"ignore_index {self.ignore_index}, are allowed; cure: more classes, or other masks (see tinyseg check)"
             )
         return float(sums.sum())
 
@@ -128,44 +131,29 @@ def count_targets(sums, bad, target, weight, ignore_index, M, K, run):
 
 
 @kernel
-def cross_entropy_with_gradient(
-    loss, dx, x, target, weight, scale, sharp, smooth, weight_sum, ignore_index, with_gradient, M, K
-):
-    """loss[m], and scale * dloss[m]/dx[m] if asked for. Parallel over pixels."""
-    for m in prange(M):
-        t = target[m]
-        if t == ignore_index:
-            loss[m] = 0
-            if with_gradient:
+def cross_entropy_with_gradient(loss, dx, x, target, weight, lean, scale, sharp, blur, ignore_index, M, K, run):
+    """loss[m] = sharp w[t] (log sum exp x[m] - x[m,t]) + blur log sum exp x[m]; dx[m] = scale * its gradient - lean.
+
+    Parallel over runs of pixels, short enough to stay in the near cache.
+    """
+    for i in prange((M + run - 1) // run):
+        begin, end = i * run, min(i * run + run, M)
+        exponentials(dx, loss, x, begin, end, K)
+        for m in range(begin, end):
+            t = target[m]
+            if t == ignore_index:
+                loss[m] = 0
                 for k in range(K):
                     dx[m, k] = 0
-            continue
-        highest = x[m, 0]
-        for k in range(1, K):
-            highest = max(highest, x[m, k])
-        total = x.dtype.type(0)
-        if with_gradient:
+                continue
+            total = row_sum(dx, m, K)
+            log_total = loss[m] + loss.dtype.type(math.log(total))
+            hard = sharp * weight[t]
+            share = scale * (hard + blur) / total
             for k in range(K):
-                dx[m, k] = exp(x[m, k] - highest)
-            for k in range(K):
-                total += dx[m, k]
-        else:
-            for k in range(K):
-                total += exp(x[m, k] - highest)
-        log_total = x.dtype.type(math.log(total)) + highest
-        value = sharp * weight[t] * (log_total - x[m, t])
-        if smooth > 0:
-            for k in range(K):
-                value += smooth * weight[k] * (log_total - x[m, k])
-        loss[m] = value
-        if with_gradient:
-            share = scale * (sharp * weight[t] + smooth * weight_sum) / total
-            for k in range(K):
-                dx[m, k] *= share
-            dx[m, t] -= scale * sharp * weight[t]
-            if smooth > 0:
-                for k in range(K):
-                    dx[m, k] -= scale * smooth * weight[k]
+                dx[m, k] = dx[m, k] * share - lean[k]
+            dx[m, t] -= scale * hard
+            loss[m] = hard * (log_total - x[m, t]) + blur * log_total
 
 
 @kernel

@@ -90,6 +90,7 @@ def drop(y, x, factor, threshold, key0, key1, repeat, M, C):
     The hash is twice the finaliser of MurmurHash3 (Appleby 2011), a bijection of 32 bits in which each bit of the
     counter changes each bit of the result with probability near 1/2.
     """
+    zero = x.dtype.type(0)
     for m in prange(M):
         first = np.uint32(np.int64(m) // repeat * C) + key0
         for c in range(C):
@@ -100,4 +101,4 @@ def drop(y, x, factor, threshold, key0, key1, repeat, M, C):
             h = np.uint32((h ^ (h >> np.uint32(16))) * np.uint32(0x85EBCA6B))
             h = np.uint32((h ^ (h >> np.uint32(13))) * np.uint32(0xC2B2AE35))
             h = np.uint32(h ^ (h >> np.uint32(16)))
-            y[m, c] = factor * x[m, c] if h >= threshold else 0
+            y[m, c] = factor * x[m, c] if h >= threshold else zero

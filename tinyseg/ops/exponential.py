@@ -1,4 +1,4 @@
-"""exp for kernels, in a form that the compiler turns into vector instructions.
+"""exp for kernels, in a form that the compiler turns into vector instructions, and the rows of a softmax made of it.
 
 The C library's expf is a call for each number. In float32 we take instead
 
@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 from numba import types
-from numba.extending import overload
+from numba.extending import overload, register_jitable
 
 _LOG2_E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693359375)  # 9 bits: n * _LN2_HIGH is exact
@@ -46,3 +46,37 @@ def _exp(x):
         return _INFINITY if x > _LARGEST else y
 
     return in_float32
+
+
+@register_jitable
+def exponentials(y, highest, x, begin, end, K):
+    """For rows m in [begin, end): highest[m] = max_k x[m,k] and y[m,k] = exp(x[m,k] - highest[m]).
+
+    The exponentials of all rows are taken in one go, so that vectors are full however few classes there are.
+    """
+    for m in range(begin, end):
+        top = x[m, 0]
+        for k in range(1, K):
+            v = x[m, k]
+            top = v if v > top else top
+        highest[m] = top
+        for k in range(K):
+            y[m, k] = x[m, k] - top
+    together = y[begin:end].reshape((end - begin) * K)
+    for i in range(len(together)):
+        together[i] = exp(together[i])
+
+
+@register_jitable
+def row_sum(y, m, K):
+    """sum_k y[m,k], in four sums side by side: one alone would wait for each addition before the next."""
+    a = b = c = d = y.dtype.type(0)
+    whole = K // 4 * 4
+    for k in range(0, whole, 4):
+        a += y[m, k]
+        b += y[m, k + 1]
+        c += y[m, k + 2]
+        d += y[m, k + 3]
+    for k in range(whole, K):
+        a += y[m, k]
+    return (a + b) + (c + d)

@@ -107,7 +107,8 @@ class Runs:
         row = np.concatenate([p, p[two]])
         column = np.concatenate([low, high[two]])
         weight = np.concatenate([np.where(two, 1 - share, 1), share[two]])
-        return Runs._from_triplets(row, column, weight, outputs, inputs, Runs._from_triplets(column, row, weight, inputs, outputs))
+        transposed = Runs._from_triplets(column, row, weight, inputs, outputs)
+        return Runs._from_triplets(row, column, weight, outputs, inputs, transposed)
 
     @staticmethod
     def _from_triplets(row, column, weight, rows, columns, transposed=None) -> "Runs":
@@ -146,21 +147,20 @@ def resample(y, x, first, start, weight, A, X, I, P):
     for task in prange(A * P * blocks):
         a, p, begin = task // blocks // P, task // blocks % P, task % blocks * 2048
         end = min(begin + 2048, I)
-        t, behind, source = start[p], start[p + 1], first[p]
-        out = y[a, p, begin:end]
-        if behind - t == 0:
-            for i in range(end - begin):
-                out[i] = 0
-        elif behind - t == 1:
-            x0, w0 = x[a, source, begin:end], weight[t]
-            for i in range(end - begin):
-                out[i] = w0 * x0[i]
+        t, taps, source = start[p], start[p + 1] - start[p], first[p]
+        if taps == 0:
+            for i in range(begin, end):
+                y[a, p, i] = 0
+        elif taps % 2 == 1:
+            w0 = weight[t]
+            for i in range(begin, end):
+                y[a, p, i] = w0 * x[a, source, i]
         else:
-            x0, x1 = x[a, source, begin:end], x[a, source + 1, begin:end]
             w0, w1 = weight[t], weight[t + 1]
-            for i in range(end - begin):
-                out[i] = w0 * x0[i] + w1 * x1[i]
-            for j in range(2, behind - t):
-                x0, w0 = x[a, source + j, begin:end], weight[t + j]
-                for i in range(end - begin):
-                    out[i] += w0 * x0[i]
+            for i in range(begin, end):
+                y[a, p, i] = w0 * x[a, source, i] + w1 * x[a, source + 1, i]
+        for j in range(2 - taps % 2, taps, 2):
+            w0, w1 = weight[t + j], weight[t + j + 1]
+            out, x0, x1 = y[a, p, begin:end], x[a, source + j, begin:end], x[a, source + j + 1, begin:end]
+            for i in range(len(out)):
+                out[i] += w0 * x0[i] + w1 * x1[i]

@@ -71,13 +71,21 @@ class MaxPool2d(Function):
         self.x_shape = x.shape
         y = self.device.empty((N, P, Q, C), x.dtype)
         self.tap = self.device.empty(y.shape, np.uint8 if self.window[0] * self.window[1] <= 256 else np.int32)
-        self.device.launch(max_pool2d_forward, y, self.tap, x, *self.sizes)
+        self.tiles = (self.window, self.stride, self.dilation) == ((2, 2), (2, 2), (1, 1)) and (H, W) == (2 * P, 2 * Q)
+        if self.tiles:  # the pool of nearly every network keeps its four values in registers
+            self.device.launch(max_pool2x2_forward, y, self.tap, x, N, C, P, Q)
+        else:
+            self.device.launch(max_pool2d_forward, y, self.tap, x, *self.sizes)
         return (y, self._positions(W)) if self.return_indices else y
 
     def backward(self, dy, _=None):
         dy = self.device.xp.ascontiguousarray(dy)
         dx = self.device.empty(self.x_shape, dy.dtype)
-        self.device.launch(max_pool2d_backward, dx, dy, self.tap, *self.sizes)
+        if self.tiles:
+            N, P, Q, C = dy.shape
+            self.device.launch(max_pool2x2_backward, dx, dy, self.tap, N, C, P, Q)
+        else:
+            self.device.launch(max_pool2d_backward, dx, dy, self.tap, *self.sizes)
         return dx
 
     def _positions(self, W):
@@ -155,46 +163,35 @@ class MaxUnpool2d(Function):
 def max_pool2d_forward(
     y, tap, x, N, H, W, C, P, Q, R, S, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w
 ):
-    """y: the maximum of each window, tap: r*S + s where it stood. Parallel over output rows (n, p)."""
-    # The pool of nearly every network, whole windows of 2x2, keeps its four values in registers.
-    two_by_two = R == 2 and S == 2 and dilation_h == 1 and dilation_w == 1 and padding_h == 0 and padding_w == 0
-    two_by_two = two_by_two and (P - 1) * stride_h + 2 <= H and (Q - 1) * stride_w + 2 <= W
+    """y: the maximum of each window; tap: r*S + s where it stood. Parallel over output rows (n, p)."""
+    lowest = x.dtype.type(-np.inf)
     for row in prange(N * P):
         n, p = row // P, row % P
+        h0 = p * stride_h - padding_h
+        r_first, r_behind = max(0, -(h0 // dilation_h)), min(R, -((h0 - H) // dilation_h))  # taps inside the image
         for q in range(Q):
-            best, where = y[n, p, q], tap[n, p, q]
-            if two_by_two:
-                h, w = p * stride_h, q * stride_w
-                x0, x1, x2, x3 = x[n, h, w], x[n, h, w + 1], x[n, h + 1, w], x[n, h + 1, w + 1]
-                for c in range(C):
-                    v, t = x0[c], 0
-                    if x1[c] > v or x1[c] != x1[c]:
-                        v, t = x1[c], 1
-                    if x2[c] > v or x2[c] != x2[c]:
-                        v, t = x2[c], 2
-                    if x3[c] > v or x3[c] != x3[c]:
-                        v, t = x3[c], 3
-                    best[c], where[c] = v, t
-                continue
-            first = True
-            for r in range(R):
-                h = p * stride_h + r * dilation_h - padding_h
-                if h < 0 or h >= H:
-                    continue
-                for s in range(S):
-                    w = q * stride_w + s * dilation_w - padding_w
-                    if w < 0 or w >= W:
-                        continue
-                    t = tap.dtype.type(r * S + s)
-                    pixel = x[n, h, w]
-                    if first:
-                        first = False
-                        for c in range(C):
-                            best[c], where[c] = pixel[c], t
-                    else:
-                        for c in range(C):
-                            if pixel[c] > best[c] or pixel[c] != pixel[c]:
-                                best[c], where[c] = pixel[c], t
+            w0 = q * stride_w - padding_w
+            s_first, s_behind = max(0, -(w0 // dilation_w)), min(S, -((w0 - W) // dilation_w))
+            for c in range(C):
+                y[n, p, q, c] = lowest
+                tap[n, p, q, c] = r_first * S + s_first
+            for r in range(r_first, r_behind):
+                h = h0 + r * dilation_h
+                for s in range(s_first, s_behind, 3):  # three taps a pass, at the end one of them again
+                    sb, sc = min(s + 1, s_behind - 1), min(s + 2, s_behind - 1)
+                    wa, wb, wc = w0 + s * dilation_w, w0 + sb * dilation_w, w0 + sc * dilation_w
+                    ta, tb, tc = np.int32(r * S + s), np.int32(r * S + sb), np.int32(r * S + sc)
+                    for c in range(C):
+                        best, t = y[n, p, q, c], np.int32(tap[n, p, q, c])
+                        a, b, d = x[n, h, wa, c], x[n, h, wb, c], x[n, h, wc, c]
+                        t = ta if (a > best) | (a != a) else t  # the second half lets NaN win
+                        best = a if (a > best) | (a != a) else best
+                        t = tb if (b > best) | (b != b) else t
+                        best = b if (b > best) | (b != b) else best
+                        t = tc if (d > best) | (d != d) else t
+                        best = d if (d > best) | (d != d) else best
+                        y[n, p, q, c] = best
+                        tap[n, p, q, c] = t
 
 
 @kernel
@@ -202,37 +199,62 @@ def max_pool2d_backward(
     dx, dy, tap, N, H, W, C, P, Q, R, S, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w
 ):
     """dx: the sum of dy over the windows whose maximum stood here. Parallel over input rows (n, h)."""
+    zero = dx.dtype.type(0)  # a plain 0 is an int64, and beside a float32 makes a float64
     for row in prange(N * H):
         n, h = row // H, row % H
-        # windows p with p*stride + r*dilation - padding = h for some r in [0, R)
-        p_first = max(0, -((padding_h + h - dilation_h * (R - 1)) // -stride_h))
-        p_last = min(P - 1, (padding_h + h) // stride_h)
         for w in range(W):
-            q_first = max(0, -((padding_w + w - dilation_w * (S - 1)) // -stride_w))
-            q_last = min(Q - 1, (padding_w + w) // stride_w)
-            pixel = dx[n, h, w]
-            first = True
-            for p in range(p_first, p_last + 1):
-                r = padding_h + h - p * stride_h
-                if r % dilation_h:
-                    continue
-                for q in range(q_first, q_last + 1):
-                    s = padding_w + w - q * stride_w
-                    if s % dilation_w:
+            for c in range(C):
+                dx[n, h, w, c] = zero
+        # the windows p in which this row is tap r: p * stride + r * dilation - padding = h
+        p_first = max(0, -((dilation_h * (R - 1) - padding_h - h) // stride_h))
+        for p in range(p_first, min(P, (padding_h + h) // stride_h + 1)):
+            r = (padding_h + h - p * stride_h) // dilation_h
+            if p * stride_h + r * dilation_h - padding_h != h:
+                continue
+            for q in range(Q):
+                for s in range(S):
+                    w = q * stride_w + s * dilation_w - padding_w
+                    if w < 0 or w >= W:
                         continue
-                    t = tap.dtype.type(r // dilation_h * S + s // dilation_w)
-                    where, gradient = tap[n, p, q], dy[n, p, q]
-                    if first:
-                        first = False
-                        for c in range(C):
-                            pixel[c] = gradient[c] if where[c] == t else 0
-                    else:
-                        for c in range(C):
-                            if where[c] == t:
-                                pixel[c] += gradient[c]
-            if first:
-                for c in range(C):
-                    pixel[c] = 0
+                    t = np.int32(r * S + s)
+                    for c in range(C):
+                        g = dy[n, p, q, c]
+                        dx[n, h, w, c] += g if np.int32(tap[n, p, q, c]) == t else zero
+
+
+@kernel
+def max_pool2x2_forward(y, tap, x, N, C, P, Q):
+    """max_pool2d_forward for windows of 2x2 that tile the image. Parallel over output rows (n, p)."""
+    for row in prange(N * P):
+        n, p = row // P, row % P
+        for q in range(Q):
+            h, w = 2 * p, 2 * q
+            for c in range(C):
+                best, b, d, e = x[n, h, w, c], x[n, h, w + 1, c], x[n, h + 1, w, c], x[n, h + 1, w + 1, c]
+                t = np.int32(1) if (b > best) | (b != b) else np.int32(0)
+                best = b if (b > best) | (b != b) else best
+                t = np.int32(2) if (d > best) | (d != d) else t
+                best = d if (d > best) | (d != d) else best
+                t = np.int32(3) if (e > best) | (e != e) else t
+                best = e if (e > best) | (e != e) else best
+                y[n, p, q, c] = best
+                tap[n, p, q, c] = t
+
+
+@kernel
+def max_pool2x2_backward(dx, dy, tap, N, C, P, Q):
+    """max_pool2d_backward for windows of 2x2 that tile the image. Parallel over output rows (n, p)."""
+    zero = dx.dtype.type(0)
+    for row in prange(N * P):
+        n, p = row // P, row % P
+        for q in range(Q):
+            h, w = 2 * p, 2 * q
+            for c in range(C):
+                g, t = dy[n, p, q, c], np.int32(tap[n, p, q, c])
+                dx[n, h, w, c] = g if t == 0 else zero
+                dx[n, h, w + 1, c] = g if t == 1 else zero
+                dx[n, h + 1, w, c] = g if t == 2 else zero
+                dx[n, h + 1, w + 1, c] = g if t == 3 else zero
 
 
 @kernel

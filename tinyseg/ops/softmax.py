@@ -14,7 +14,7 @@ from numba import prange
 from ..kernel import kernel
 from ..tensor import Function, Tensor
 from .checks import floats
-from .exponential import exp
+from .exponential import exp, exponentials, row_sum
 
 
 def softmax(x, axis: int = -1) -> Tensor:
@@ -45,7 +45,9 @@ class Softmax(Function):
             raise ValueError(f"{self.op}: axis {self.axis} of x {x.shape} does not exist or is empty")
         rows = self._to_rows(floats(self.op, self.device, x))
         y = self.device.empty(rows.shape, rows.dtype)
-        self.device.launch(softmax_forward, y, rows, *rows.shape, self.log)
+        M, K = rows.shape
+        highest = self.device.empty(M, rows.dtype)
+        self.device.launch(softmax_forward, y, highest, rows, self.log, M, K, max(2048 // K, 1))
         if any(self.needs):
             self.y = y
         return self._from_rows(y, x.shape)
@@ -53,7 +55,7 @@ class Softmax(Function):
     def backward(self, dy):
         rows = self._to_rows(dy)
         dx = self.device.empty(rows.shape, rows.dtype)
-        self.device.launch(softmax_backward, dx, rows, self.y, *rows.shape, self.log)
+        self.device.launch(softmax_backward, dx, rows, self.y, self.log, *rows.shape)
         return self._from_rows(dx, dy.shape)
 
     def _to_rows(self, x):
@@ -67,38 +69,33 @@ class Softmax(Function):
 
 
 @kernel
-def softmax_forward(y, x, M, K, log):
-    """y: softmax of each row of x, or its logarithm. Parallel over rows."""
-    for m in prange(M):
-        highest = x[m, 0]
-        for k in range(1, K):
-            highest = max(highest, x[m, k])
-        for k in range(K):
-            y[m, k] = exp(x[m, k] - highest)
-        total = y[m, 0]
-        for k in range(1, K):
-            total += y[m, k]
-        if log:
-            offset = highest + y.dtype.type(math.log(total))
-            for k in range(K):
-                y[m, k] = x[m, k] - offset
-        else:
-            share = y.dtype.type(1) / total
-            for k in range(K):
-                y[m, k] *= share
+def softmax_forward(y, highest, x, log, M, K, run):
+    """y: softmax of each row of x, or its logarithm. Parallel over runs of rows that stay in the near cache."""
+    for i in prange((M + run - 1) // run):
+        begin, end = i * run, min(i * run + run, M)
+        exponentials(y, highest, x, begin, end, K)
+        for m in range(begin, end):
+            total = row_sum(y, m, K)
+            if log:
+                offset = highest[m] + y.dtype.type(math.log(total))
+                for k in range(K):
+                    y[m, k] = x[m, k] - offset
+            else:
+                share = y.dtype.type(1) / total
+                for k in range(K):
+                    y[m, k] *= share
 
 
 @kernel
-def softmax_backward(dx, dy, y, M, K, log):
+def softmax_backward(dx, dy, y, log, M, K):
     """dx = y (dy - sum dy y), or for the logarithm dy - exp(y) sum dy. Parallel over rows."""
     for m in prange(M):
-        total = dx.dtype.type(0)
         if log:
-            for k in range(K):
-                total += dy[m, k]
+            total = row_sum(dy, m, K)
             for k in range(K):
                 dx[m, k] = dy[m, k] - exp(y[m, k]) * total
         else:
+            total = dx.dtype.type(0)
             for k in range(K):
                 total += dy[m, k] * y[m, k]
             for k in range(K):
