@@ -13,12 +13,12 @@ from .sample import Sample
 # The outline, in the thing's own turned coordinates, where its radius is 1 and r is the distance from its middle; and
 # the pattern over pixels, 1 light and 0 dark.
 KINDS = {
-    "disc": (lambda u, v, r: r < 0.9, lambda y, x: 0.5),
+    "disc": (lambda u, v, r: r < 0.9, lambda y, x: (y // 2 % 2) & (x // 2 % 2)),
     "square": (lambda u, v, r: np.maximum(abs(u), abs(v)) < 0.8, lambda y, x: y // 2 % 2),
     "triangle": (lambda u, v, r: (v > -0.6) & (v < 1.2 - np.sqrt(3) * abs(u)), lambda y, x: x // 2 % 2),
-    "ring": (lambda u, v, r: (r > 0.45) & (r < 1), lambda y, x: (y + x) // 4 % 2),
-    "cross": (lambda u, v, r: (np.minimum(abs(u), abs(v)) < 0.35) & (r < 1.1), lambda y, x: (y // 2 + x // 2) % 2),
-    "star": (lambda u, v, r: r < 0.85 + 0.3 * np.cos(5 * np.arctan2(v, u)), lambda y, x: (y - x) // 4 % 2),
+    "ring": (lambda u, v, r: (r > 0.4) & (r < 1), lambda y, x: (y + x) // 3 % 2),
+    "cross": (lambda u, v, r: (np.minimum(abs(u), abs(v)) < 0.4) & (r < 1.1), lambda y, x: (y // 2 + x // 2) % 2),
+    "star": (lambda u, v, r: r < 0.85 + 0.3 * np.cos(5 * np.arctan2(v, u)), lambda y, x: (y - x) // 3 % 2),
 }
 
 
@@ -83,13 +83,13 @@ class Shapes:
 def _ground(rng, size):
     """Clouds of colour with a grain, (H, W, 3)."""
     clouds = [rng.uniform(60, 195) + bicubic_surface(rng.normal(0, 18, (5, 5)), size) for _ in range(3)]
-    return np.stack(clouds, axis=-1) + rng.normal(0, 8, (*size, 1))
+    return np.stack(clouds, axis=-1) + rng.normal(0, 14, (*size, 1))
 
 
 def _place(rng, size, outline):
     """Where a thing of this outline is, (H, W) bool, at a random place, angle and radius."""
     height, width = size
-    radius, angle = rng.uniform(0.2, 0.3) * min(size), rng.uniform(0, 2 * np.pi)
+    radius, angle = rng.uniform(0.22, 0.33) * min(size), rng.uniform(0, 2 * np.pi)
     y = (np.arange(height)[:, None] - rng.uniform(0.12, 0.88) * height) / radius
     x = (np.arange(width)[None, :] - rng.uniform(0.12, 0.88) * width) / radius
     return outline(np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x, np.hypot(x, y))
