@@ -28,7 +28,8 @@ class Optimizer:
     """What SGD and Adam share: groups of parameters, their state, saving and loading.
 
     `params` is a list of parameters, or a list of groups `{"params": [...], "lr": ..., "weight_decay": ...}` in which
-    each option that is not given has the optimiser's value. `groups` may be changed between steps.
+    each option that is not given has the optimiser's value. `groups` may be changed between steps. The state is made
+    where the parameters are at their first step: move the model before that.
     """
 
     state_names: tuple[str, ...] = ()  # the arrays kept beside each parameter

@@ -57,6 +57,8 @@ def test_the_sizes_that_are_accepted_are_16m_plus_12():
         except ValueError:
             pass
     assert accepted == [188, 204, 220, 236, 252]
+    model = UNetPaper(2, 1, width=1)
+    assert [model.valid_size(n) for n in (1, 188, 189, 204, 512 + 2 * model.margin)] == [188, 188, 204, 204, 700]
 
 
 def test_initial_spread_is_the_papers():

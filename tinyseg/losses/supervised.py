@@ -176,7 +176,7 @@ class Lovasz(Function):
             if not self.w[c]:
                 continue
             error = xp.abs(t[:, c] - values[:, c])
-            order = xp.argsort(-error, kind="stable")
+            order = xp.argsort(-error)
             g = self.w[c] * _jaccard_steps(xp, t[order, c])
             loss = loss + (error[order] * g).sum()
             gradient[counted[order], c] = xp.where(t[order, c] > 0, -g, g)

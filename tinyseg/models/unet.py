@@ -94,10 +94,6 @@ class UNetPaper(Module):
 
     margin = 92
 
-    def valid_size(self, n: int) -> int:
-        """The smallest valid height or width of at least n pixels, for callers that mirror the border."""
-        return valid_size(n)
-
     def __init__(self, num_classes: int, in_channels: int = 3, width: int = 64, seed: int = 0):
         self.config = {"name": "unet_paper", "num_classes": num_classes, "in_channels": in_channels, "width": width}
         widths = [width << level for level in range(5)]
@@ -108,7 +104,11 @@ class UNetPaper(Module):
         self.head = Conv2d(width, num_classes, 1)
         self.reset_parameters(seed)
 
-    def reset_parameters(self, seed=0) -> None:
+    def valid_size(self, n: int) -> int:
+        """The smallest valid height or width of at least n pixels, for callers that mirror the border."""
+        return valid_size(n)
+
+    def reset_parameters(self, seed: int | np.random.Generator = 0) -> None:
         rng = np.random.default_rng(seed)
         super().reset_parameters(rng)
         for module in self.modules():

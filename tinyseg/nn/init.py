@@ -34,7 +34,9 @@ def zeros(shape: tuple[int, ...]) -> np.ndarray:
 
 def normal(shape: tuple[int, ...], std: float, seed: Seed = 0) -> np.ndarray:
     """N(0, std^2)."""
-    return np.random.default_rng(seed).standard_normal(shape, np.float32) * np.float32(std)
+    values = np.random.default_rng(seed).standard_normal(shape, np.float32)
+    values *= np.float32(std)
+    return values
 
 
 def truncated_normal(shape: tuple[int, ...], std: float, seed: Seed = 0) -> np.ndarray:
@@ -48,7 +50,10 @@ def truncated_normal(shape: tuple[int, ...], std: float, seed: Seed = 0) -> np.n
 
 def uniform(shape: tuple[int, ...], bound: float, seed: Seed = 0) -> np.ndarray:
     """Uniform in [-bound, bound)."""
-    return (np.random.default_rng(seed).random(shape, np.float32) * 2 - 1) * np.float32(bound)
+    values = np.random.default_rng(seed).random(shape, np.float32)
+    values -= np.float32(0.5)
+    values *= np.float32(2 * bound)
+    return values
 
 
 def kaiming_normal(shape: tuple[int, ...], seed: Seed = 0, mode: str = "fan_in", gain: float = 2.0) -> np.ndarray:
