@@ -1,4 +1,4 @@
-"""Layers: that each calls its operator with its own options, and how Sequential fuses. Operators are tested in tests/ops."""
+"""Layers: that each calls its operator with its own options, and how Sequential fuses."""
 
 import numpy as np
 import pytest
