@@ -140,7 +140,7 @@ def _probabilities(model, pixels, flip, scales):
 
 
 def _logits(model, pixels):
-    """(h, w, C) -> Tensor (1, h, w, K), the border mirrored for models of valid convolutions, which say their margin."""
+    """(h, w, C) -> Tensor (1, h, w, K), the border mirrored for a model of valid convolutions (`margin`)."""
     from .tensor import tensor
 
     (height, width), margin = pixels.shape[:2], getattr(model, "margin", 0)
