@@ -97,7 +97,9 @@ def compile_kernel(body):
                 log.info("compiling %s", body.__name__)
             return found
 
-    dispatcher = njit(parallel=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")(body)
+    # without the wrapper for callers in C, which nobody calls and which takes a third of the compile time
+    options = dict(no_cfunc_wrapper=True, error_model="numpy", fastmath={"contract", "nsz"})
+    dispatcher = njit(body, parallel=True, nogil=True, **options)
     try:
         dispatcher._cache = Cache(body)
     except RuntimeError:  # no folder can be written

@@ -36,6 +36,13 @@ class Kernel:
         return f"<kernel {self.name}>"
 
 
+def device_function(body):
+    """Decorator: a function that kernels call. Compiled as a part of them; Python itself cannot call it."""
+    from numba import njit
+
+    return njit(body, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", fastmath={"contract", "nsz"})
+
+
 def kernel(body) -> Kernel:
     """Decorator: make a `Kernel` of a Numba body."""
     return Kernel(body)

@@ -14,9 +14,9 @@ first writes its table of addresses, then goes through the filters panel by pane
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from ...kernel import kernel
+from ...kernel import device_function, kernel
 from .simd import COLUMNS, ENTRY, LANES, ROWS, address, multiply_tile, transpose_block
 
 
@@ -57,7 +57,7 @@ def pack_filters(panels, w, R, S, C, K, groups, transposed):
                     panels[g, at, tap, i, j] = 0
 
 
-@njit
+@device_function
 def _gather_block(out, a, panels, start, zeros, job, N, AH, AW, AC, OH, OW, OC, R, S, groups, num_h, num_w, den_h,
                   den_w, off_h, off_w, inc_h, inc_w, block):  # fmt: skip
     """One block of one phase: see `gather_tiles`."""
@@ -160,7 +160,7 @@ def gather_tiles(out, a, panels, start, zeros, N, AH, AW, AC, OH, OW, OC, R, S, 
                       den_w, off_h, off_w, inc_h, inc_w, block)  # fmt: skip
 
 
-@njit
+@device_function
 def _gradient_job(part, dy, x, rows_from, rows_to, panels_from, panels_to, H, W, XC, M, P, Q, K, R, S, stride_h,
                   stride_w, pad_h, pad_w, dil_h, dil_w, groups, block):  # fmt: skip
     """The rows and panels of one thread: see `filter_gradient_tiles`."""

@@ -15,9 +15,9 @@ A block of tiles goes through all steps while its V and M lie in the L2 cache.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 
-from ...kernel import kernel
+from ...kernel import device_function, kernel
 from .simd import COLUMNS, ENTRY, LANES, ROWS, address, multiply_tile, transpose_block
 from .transforms import (
     transform_filter,
@@ -32,7 +32,7 @@ SKEW = 16  # floats between the slices of two points, so that they do not fall i
 SLAB = 8 * ROWS  # channels c whose 36 sums are kept in the cache at a time
 
 
-@njit
+@device_function
 def _tile_origin(tile, tiles_h, tiles_w, d):
     """(image, row, column) of the first output of a tile: images, then phases, then the grid of tiles."""
     n, rest = tile // (tiles_h * tiles_w * d * d), tile % (tiles_h * tiles_w * d * d)
@@ -40,7 +40,7 @@ def _tile_origin(tile, tiles_h, tiles_w, d):
     return n, phase // d + rest // tiles_w * 4 * d, phase % d + rest % tiles_w * 4 * d
 
 
-@njit
+@device_function
 def _look(table, size, base, n, h, w, d, H, W, C, outside):
     """Write the addresses of size x size pixels, d apart, from (h, w) of image n; `outside` for those not in it."""
     for i in range(size):
@@ -49,7 +49,7 @@ def _look(table, size, base, n, h, w, d, H, W, C, outside):
             table[i * size + j] = base + ((n * H + h + i * d) * W + w + j * d) * C * 4 if inside else outside
 
 
-@njit
+@device_function
 def _slices(table, base, stride):
     """Write the addresses of the POINTS slices of a buffer."""
     for x in range(POINTS):
@@ -67,7 +67,7 @@ def turn_filters(turned, w, C, K):
             transpose_block(address(turned) + to * 4, C * 4, address(w) + of * 4, K * 4)
 
 
-@njit
+@device_function
 def _transform_inputs(V, stride, x, zeros, first, last, origin, N, H, W, C, d, pad_h, pad_w, tiles_h, tiles_w):
     """V[x, t - origin, :] = B^T d B for tiles t from first to last; slices `stride` floats apart."""
     pixels, points = np.empty(POINTS, np.int64), np.empty(POINTS, np.int64)
@@ -78,7 +78,7 @@ def _transform_inputs(V, stride, x, zeros, first, last, origin, N, H, W, C, d, p
         transform_input(address(pixels), 0, address(points), (t - origin) * C * 4, C, 0)
 
 
-@njit
+@device_function
 def _transform_outputs(y, M, stride, bias, first, last, P, Q, K, d, tiles_h, tiles_w):
     """y tile t = A^T M A + bias for tiles t from first to last."""
     pixels, points = np.empty(POINTS, np.int64), np.empty(POINTS, np.int64)
@@ -90,7 +90,7 @@ def _transform_outputs(y, M, stride, bias, first, last, P, Q, K, d, tiles_h, til
         transform_output(address(points), (t - first) * K * 4, address(pixels), 0, K, address(bias))
 
 
-@njit
+@device_function
 def _tables(V, C, M, K, tiles):
     """The micro-kernel's tables for rows of V (C floats each) and of M (K floats each)."""
     groups = (tiles + ROWS - 1) // ROWS
@@ -116,7 +116,7 @@ def winograd_filters(U, w, C, K):
             transform_filter(address(source), c * K * 4, address(target), c * COLUMNS * 4, COLUMNS, 0)
 
 
-@njit
+@device_function
 def _forward_blocks(y, x, U, bias, zeros, V, M, first, last, N, H, W, C, P, Q, K, pad_h, pad_w, d, tiles_h, tiles_w,
                     block):  # fmt: skip
     """Blocks `first` to `last` of one thread: see `winograd_forward`."""
@@ -150,7 +150,7 @@ def winograd_forward(y, x, U, bias, zeros, V, M, N, H, W, C, P, Q, K, pad_h, pad
                         C, P, Q, K, pad_h, pad_w, d, tiles_h, tiles_w, block)  # fmt: skip
 
 
-@njit
+@device_function
 def _gradient_blocks(part, dy, x, zeros, V, D, first, last, panel_first, panel_last, N, H, W, C, P, Q, K, pad_h, pad_w,
                      d, tiles_h, tiles_w, block):  # fmt: skip
     """The blocks and panels of one thread: see `winograd_filter_gradient`."""
