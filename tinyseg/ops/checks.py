@@ -7,7 +7,7 @@ def floats(op: str, device, x, name: str = "x"):
     """x, C-contiguous. Raises TypeError unless it is float32 or float64."""
     if x.dtype not in (np.float32, np.float64):
         raise TypeError(f"{op}: {name} has dtype {x.dtype}, expected float32 or float64; cure: x.astype(np.float32)")
-    return device.xp.ascontiguousarray(x)
+    return device.xp.ascontiguousarray(x).reshape(x.shape)  # which alone would give a number an axis
 
 
 def image(op: str, device, x, name: str = "x"):

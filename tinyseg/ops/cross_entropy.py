@@ -107,8 +107,8 @@ class CrossEntropy(Function):
             m = int(bad.min())
             where = tuple(int(i) for i in np.unravel_index(m, shape))
             raise ValueError(
-                f"cross_entropy: target is {int(target[m])} at {where}, but logits have K = {K} classes: 0 to {K - 1}, and "
-                f"ignore_index {self.ignore_index}, are allowed; cure: more classes, or other masks (see tinyseg check)"
+                f"cross_entropy: target is {int(target[m])} at {where}, but logits have K = {K} classes: 0 to {K - 1} "
+                f"and ignore_index {self.ignore_index} are allowed; cure: more classes, or other masks (tinyseg check)"
             )
         return float(sums.sum())
 

@@ -71,7 +71,7 @@ class Dropout(Function):
         return self._mask(x)
 
     def backward(self, dy):
-        return self._mask(self.device.xp.ascontiguousarray(dy))
+        return self._mask(self.device.xp.ascontiguousarray(dy).reshape(dy.shape))
 
     def _mask(self, x):
         y = self.device.empty(x.shape, x.dtype)

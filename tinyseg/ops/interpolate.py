@@ -124,11 +124,12 @@ class Runs:
 def _resample_image(device, x, rows: Runs, columns: Runs):
     """Both passes, in the order that keeps the map between them small."""
     N, H, W, C = x.shape
-    if columns.outputs > W:
-        x = _resample(device, x.reshape(N * H, W, C), columns).reshape(N, H, columns.outputs, C)
-        return _resample(device, x.reshape(N, H, -1), rows).reshape(N, rows.outputs, columns.outputs, C)
-    x = _resample(device, x.reshape(N, H, W * C), rows).reshape(N * rows.outputs, W, C)
-    return _resample(device, x, columns).reshape(N, rows.outputs, columns.outputs, C)
+    P, Q = rows.outputs, columns.outputs
+    if Q > W:
+        x = _resample(device, x.reshape(N * H, W, C), columns)
+        return _resample(device, x.reshape(N, H, Q * C), rows).reshape(N, P, Q, C)
+    x = _resample(device, x.reshape(N, H, W * C), rows)
+    return _resample(device, x.reshape(N * P, W, C), columns).reshape(N, P, Q, C)
 
 
 def _resample(device, x, runs: Runs):
