@@ -1,6 +1,6 @@
 """python -m bench: tinyseg beside PyTorch (where it is installed) and beside the machine's peak, a line for each case.
 
-    python -m bench                        everything; about half an hour on two cores
+    python -m bench                        everything; a quarter of an hour on two idle cores
     python -m bench --only conv2d          cases whose name matches a regular expression
     python -m bench --quick                fewer rounds: for a look, not for a claim
     python -m bench --markdown             rows for bench/RESULTS.md
@@ -71,7 +71,7 @@ def describe(case: Case, result: Result, peaks: dict[str, float]) -> tuple[list[
     rate = share = ""
     if result.roof:
         per_second = result.work / (result.ours / 1e3)
-        rate, share = f"{per_second / 1e9:.0f} {result.roof}", f"{per_second / peaks[result.roof]:.0%}"
+        rate, share = quantity(per_second / 1e9, result.roof), f"{per_second / peaks[result.roof]:.0%}"
     cells = [
         quantity(result.ours, result.unit),
         quantity(result.torch, result.unit) if result.torch else "",

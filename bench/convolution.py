@@ -158,10 +158,8 @@ def sample_forward(g: Geometry, x, w, y, rng):
     for n, p, q in pixels((g.N, g.P, g.Q), rng):
         total = np.zeros((g.groups, g.K // g.groups))
         for r, s in np.ndindex(g.R, g.S):
-            h, v = (
-                p * g.stride[0] + r * g.dilation[0] - g.padding[0],
-                q * g.stride[1] + s * g.dilation[1] - g.padding[1],
-            )
+            h = p * g.stride[0] + r * g.dilation[0] - g.padding[0]
+            v = q * g.stride[1] + s * g.dilation[1] - g.padding[1]
             if 0 <= h < g.H and 0 <= v < g.W:
                 total += np.einsum("gc,cgk->gk", by_group(x[n, h, v], g.groups), filters[r, s])
         yield (n, p, q), total.reshape(g.K)

@@ -79,8 +79,7 @@ def processor() -> str:
 
 def describe() -> str:
     """One line: processor, threads, versions."""
-    import llvmlite
     import numba
 
-    versions = f"Python {platform.python_version()}, NumPy {np.__version__}, Numba {numba.__version__} (llvmlite {llvmlite.__version__})"
+    versions = f"Python {platform.python_version()}, NumPy {np.__version__}, Numba {numba.__version__}"
     return f"{processor()}, {os.cpu_count()} cores, {thread_count()} threads, {platform.system()}; {versions}"

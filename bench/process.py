@@ -1,4 +1,4 @@
-"""What only a fresh process can tell: peak memory, the time to the first step, the time of an import; and sizes on disk."""
+"""What only a fresh process can tell: peak memory, time to the first step, time of an import; and sizes on disk."""
 
 import json
 import os

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from statistics import median
 
 
-def interleaved(contenders: dict[str, Callable], blocks=5, calls=5, seconds=0.5, pause=0.05) -> dict[str, float]:
+def interleaved(contenders: dict[str, Callable], blocks=5, calls=5, seconds=1.0, pause=0.05) -> dict[str, float]:
     """The median time of a call of each contender, in seconds.
 
     `blocks` rounds, in each of which every contender makes up to `calls` timed calls in about `seconds`.

@@ -40,7 +40,7 @@ def measure(work: str, width: int, size: int, batch: int, settings: Settings) ->
     ours = Training(width, size, batch)
     theirs = twins(settings, ours, width, size, batch) if torch else {}
     if work == "step":
-        # losses of several steps: equal only if all gradients are
+        # equal losses over several steps: all gradients are equal
         losses = [ours.step() for _ in range(3)]
         for name, twin in theirs.items():
             agree(f"losses of three steps, PyTorch, {name}", losses, [twin.step() for _ in range(3)], 1e-3)
