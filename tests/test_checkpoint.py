@@ -217,3 +217,14 @@ def test_other_files_are_refused(tmp_path):
 def test_wrong_numbers_of_classes_are_refused_on_saving(tmp_path):
     with pytest.raises(CheckpointError, match="3 class_names but the model has 2 classes"):
         save(tmp_path / "m.npz", Stub(), class_names=["a", "b", "c"])
+
+
+@pytest.mark.parametrize("config", [
+    {"name": "unet", "num_classes": 2, "width": 10**9}, {"name": "unet", "num_classes": 2, "depth": 60},
+    {"name": "unet", "num_classes": 2, "width": -1}, {"name": "unet", "num_classes": "many"}, {"name": "unet"},
+    {"name": "unet", "num_classes": 2, "run": 1}, {"name": ["unet"]}, {"name": "no such"}, {}, None, "unet",
+])  # fmt: skip
+def test_a_header_cannot_ask_for_what_the_weights_do_not_bear_out(tmp_path, config):
+    archive(tmp_path / "h.npz", {"header": header(config=config), **WEIGHTS})
+    with pytest.raises(CheckpointError, match="h.npz: "):
+        load(tmp_path / "h.npz")

@@ -19,7 +19,7 @@ from tinyseg.report import Progress
 
 
 def options(**changes):
-    return argparse.Namespace(**{**TRAIN, "lr": 1e-3, **changes})
+    return argparse.Namespace(**{**TRAIN, "lr": 1e-3, "warmup": 0, **changes})
 
 
 class Colours(ts.nn.Module):

@@ -237,8 +237,16 @@ def _build(path, header, weights):
             f"{path}: a model {name!r}, which ts.models does not know; cure: build it yourself and call "
             "ts.load(path, model=...)"
         )
-    largest = max([64, *(n for a in weights.values() if a.size for n in a.shape)])
-    if any(isinstance(v, int | float) and not 0 <= v <= largest for k, v in config.items() if k != "seed"):
+    # A model of this width has a filter bank of at least width x width, deeper ones of twice that, and so on: what the
+    # header asks for must be there in the file.
+    numbers = {k: v for k, v in config.items() if isinstance(v, int | float) and k != "seed"}
+    there, width = sum(a.size for a in weights.values()), numbers.get("width", 1)
+    sides = [
+        width * 2.0 ** min(numbers.get("depth", 0), 64),
+        numbers.get("num_classes", 1),
+        numbers.get("in_channels", 1),
+    ]
+    if any(not 0 <= v <= there for v in numbers.values()) or sides[0] ** 2 > there or width * max(sides[1:]) > there:
         raise CheckpointError(
             f"{path}: its header promises {config}, which its weights do not bear out; do not trust it"
         )

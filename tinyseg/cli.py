@@ -18,33 +18,11 @@ from . import __version__
 
 # What `tinyseg train` does where nothing else is said. None: it depends, see `complete`.
 TRAIN = {
-    "model": "unet",
-    "width": None,
-    "data": None,
-    "split": "train",
-    "val_split": "val",
-    "device": "auto",
-    "epochs": None,
-    "steps": None,
-    "batch": 8,
-    "crop": None,
-    "scale": 1.0,
-    "lr": None,
-    "optimizer": "adamw",
-    "schedule": "poly",
-    "warmup": 0,
-    "weight_decay": 0.01,
-    "clip": 0.0,
-    "loss": "cross_entropy",
-    "class_weights": None,
-    "augment": ["flip"],
-    "seed": 0,
-    "workers": 2,
-    "out": None,
-    "save_every": 60.0,
-    "resume": False,
-    "amp": False,
-}
+    "model": "unet", "width": None, "data": None, "split": "train", "val_split": "val", "scale": 1.0, "crop": None,
+    "augment": ["flip"], "batch": 8, "workers": 2, "device": "auto", "epochs": None, "steps": None, "lr": None,
+    "optimizer": "adamw", "schedule": "poly", "warmup": None, "weight_decay": 0.01, "clip": 0.0, "class_weights": None,
+    "loss": "cross_entropy", "seed": 0, "out": None, "save_every": 60.0, "resume": False, "amp": False,
+}  # fmt: skip
 FREE_ON_RESUME = {
     "out",
     "resume",
@@ -98,52 +76,35 @@ def parser() -> argparse.ArgumentParser:
         "Train a model. Without options: a small U-Net on synthetic shapes, in about a minute.",
     )
     add = p.add_argument
+    # fmt: off
     add("--data", metavar="DIR", help="a data set (see `tinyseg check`); without it, the synthetic shapes")
     add("--split", metavar="NAME", help="the split to train on (train)")
     add("--val-split", metavar="NAME", help="the split to validate on (val)")
     add("--scale", type=_positive, help="resize all images by this factor on reading (1)")
-    add(
-        "--crop",
-        type=_count,
-        nargs=2,
-        metavar=("H", "W"),
-        help="train on random windows (the first image's size, at most 512)",
-    )
-    add(
-        "--augment",
-        nargs="+",
-        choices=["none", "flip", "vflip", "rotate", "elastic", "scale", "color", "blur"],
-        help="random changes of the training images (flip)",
-    )
+    add("--crop", type=_count, nargs=2, metavar=("H", "W"), help="random windows (the first image's size, at most 512)")
+    add("--augment", nargs="+", help="random changes of the training images (flip)",
+        choices=["none", "flip", "vflip", "rotate", "elastic", "scale", "color", "blur"])
     add("--batch", type=_count, metavar="N", help="images a step (8)")
     add("--workers", type=int, metavar="N", help="threads that load images (2)")
     add("--model", metavar="NAME", help="see `tinyseg models` (unet)")
     add("--width", type=_count, metavar="N", help="channels of the first stage (the model's own; 16 for the shapes)")
-    add(
-        "--loss",
-        metavar="NAME",
-        help="cross_entropy (ce), dice, focal, lovasz, or a sum such as ce+dice (cross_entropy)",
-    )
+    add("--loss", metavar="NAME", help="cross_entropy (ce), dice, focal, lovasz, or a sum such as ce+dice (ce)")
     add("--class-weights", choices=["median"], help="weigh classes by median frequency")
     add("--optimizer", choices=["sgd", "adam", "adamw"], help="(adamw)")
-    add("--lr", type=_positive, help="learning rate (0.001; 0.01 with sgd)")
+    add("--lr", type=_positive, help="learning rate (0.001; 0.01 with sgd; 0.004 for the shapes)")
     add("--schedule", choices=["constant", "poly", "cosine", "step"], help="of the learning rate (poly)")
-    add("--warmup", type=int, metavar="STEPS", help="steps in which the learning rate rises from 0 (0)")
+    add("--warmup", type=int, metavar="STEPS", help="in which the learning rate rises from 0 (0; 50 for the shapes)")
     add("--weight-decay", type=float, metavar="W", help="of filters, not of biases (0.01)")
     add("--clip", type=float, metavar="NORM", help="longest gradient allowed; 0: any (0)")
-    add("--epochs", type=_count, metavar="N", help="passes over the training images (30; 12 over the shapes)")
+    add("--epochs", type=_count, metavar="N", help="passes over the training images (30; 6 over the shapes)")
     add("--steps", type=_count, metavar="N", help="steps in all, instead of --epochs")
     add("--seed", type=int, help="of weights, order and augmentation (0)")
     add("--device", help="cpu, cuda, cuda:1, emulated or auto (auto)")
     add("--out", metavar="DIR", help="the run folder (runs/MODEL-DATA)")
-    add(
-        "--save-every",
-        type=float,
-        metavar="SECONDS",
-        help="how often last.npz is written, beside the end of an epoch (60)",
-    )
+    add("--save-every", type=float, metavar="SECONDS", help="between two last.npz; each epoch writes one too (60)")
     add("--resume", action="store_true", help="go on with the run in --out, to the bit")
     add("--amp", action="store_true", help="mixed precision; not in this version")
+    # fmt: on
 
     p = _command(commands, "eval", evaluate, "Measure a model on a data set.")
     p.add_argument("model", metavar="RUN", help="a run folder or an .npz")
@@ -206,8 +167,10 @@ def complete(options) -> argparse.Namespace:
     if "none" in full.augment:
         full.augment = []
     if full.steps is None and full.epochs is None:
-        full.epochs = 12 if demo else 30
-    full.lr = full.lr or (0.01 if full.optimizer == "sgd" else 0.001)
+        full.epochs = 6 if demo else 30
+    full.lr = full.lr or (0.01 if full.optimizer == "sgd" else 0.004 if demo else 0.001)
+    if full.warmup is None:
+        full.warmup = 50 if demo else 0
     full.width = full.width or (16 if demo and full.model == "unet" else None)
     full.out = full.out or str(
         _fresh(Path("runs") / f"{full.model}-{'shapes' if demo else Path(full.data).resolve().name}")
