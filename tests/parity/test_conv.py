@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import tinyseg as ts
 from tinyseg.ops.conv import conv2d, conv_transpose2d
 
+from ..ops.conv.cases import LAYERS
 from ..strategies import conv_geometries, float_dtypes, normal, seeds
 
 torch = pytest.importorskip("torch")
@@ -34,6 +35,15 @@ def assert_close(ours, theirs, channels_last):
 
 @given(conv_geometries(max_side=12, max_channels=40), float_dtypes, seeds, st.booleans())
 def test_conv2d(g, dtype, seed, with_bias):
+    check_conv2d(g, dtype, seed, with_bias)
+
+
+@pytest.mark.parametrize("g", LAYERS.values(), ids=LAYERS.keys())
+def test_layers_of_the_networks(g):
+    check_conv2d(g, np.float32, 0, True)
+
+
+def check_conv2d(g, dtype, seed, with_bias):
     shapes = g.x_shape, g.w_shape, (g.k,), g.y_shape
     x, w, b, dy = (normal(shape, (seed, i), dtype) for i, shape in enumerate(shapes))
     ours = [ts.tensor(a, requires_grad=True) for a in (x, w, b)]

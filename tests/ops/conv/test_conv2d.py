@@ -8,11 +8,13 @@ import numba
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 import tinyseg as ts
 from tinyseg.ops.conv import conv2d
 from tinyseg.ops.conv.conv2d import algorithm, backward_w, backward_x, forward
 from tinyseg.ops.conv.geometry import Options
+from tinyseg.ops.conv.simd import COLUMNS
 
 from ...strategies import conv_geometries, float_dtypes, normal, seeds
 from . import oracle
@@ -128,7 +130,25 @@ def test_every_algorithm_has_a_case():
 
 @each_case
 def test_float32_bodies_agree_with_the_definition_in_float64(g):
-    """All three maps; the definition is the plain body, which the oracle has vouched for."""
+    check_float32_bodies(g)
+
+
+@st.composite
+def three_by_three(draw):
+    """3x3 filters of stride 1 over channels that fill vectors: what Winograd takes, and what is too small for it."""
+    dilation, padding = draw(st.integers(1, 4)), draw(st.tuples(st.integers(0, 9), st.integers(0, 9)))
+    size = [draw(st.integers(max(1, 2 * dilation + 1 - 2 * pad), 24)) for pad in padding]
+    c, k = (draw(st.sampled_from([COLUMNS, 2 * COLUMNS, 3 * COLUMNS])) for _ in "ck")
+    return case(draw(st.integers(0, 2)), *size, c, k, 3, padding=padding, dilation=dilation)
+
+
+@given(three_by_three())
+def test_3x3_filters_of_any_size_padding_and_dilation(g):
+    check_float32_bodies(g)
+
+
+def check_float32_bodies(g):
+    """All three maps against the plain body in float64, which the oracle has vouched for."""
     cpu, (x, w, b, dy) = ts.get_device("cpu"), draw(g, dtype=np.float32)
     g = geometry(g)
     for body, left, right, *bias in ((forward, x, w, b), (backward_x, dy, w), (backward_w, dy, x)):

@@ -1,12 +1,13 @@
 """The micro-kernel by itself: C[m, j] = start[m, j] + sum_t sum_i A[t, m, i] B[t, i, j]."""
 
+import numba
 import numpy as np
 import pytest
 
-from tinyseg.jit import compile_kernel
 from tinyseg.ops.conv.simd import COLUMNS, ENTRY, LANES, ROWS, VECTORS, address, multiply_tile
 
 
+@numba.njit
 def call_multiply_tile(out, c_rows, a, panel, table, start, taps, run, a_step, a_shift, c_shift, accumulate):
     """Addresses from arrays, then the micro-kernel. `table` and `c_rows` hold offsets in floats."""
     entries = np.empty(table.shape, np.int64)
@@ -19,9 +20,6 @@ def call_multiply_tile(out, c_rows, a, panel, table, start, taps, run, a_step, a
         rows[m] = address(out) + c_rows[m] * 4
     multiply_tile(address(entries), taps, run, a_step * 4, a_shift * 4, address(panel), address(rows), c_shift * 4,
                   address(start), accumulate)  # fmt: skip
-
-
-compiled = compile_kernel(call_multiply_tile)
 
 
 def test_the_tile_fits_the_registers():
@@ -50,7 +48,7 @@ def test_the_sum(taps, run, a_step, accumulate):
         for i in range(run):
             tile += np.outer(a[table[t, 1:] + 2 + i * a_step], panel[first + i].astype(np.float64))
     c_rows = np.arange(ROWS) * (COLUMNS + 8)
-    compiled(out, c_rows, a, panel, table, start, taps, run, a_step, 2, 3, accumulate)
+    call_multiply_tile(out, c_rows, a, panel, table, start, taps, run, a_step, 2, 3, accumulate)
     np.testing.assert_allclose(out, expected, atol=2e-5)
     beside = np.r_[:3, 3 + COLUMNS : COLUMNS + 8]
     assert np.array_equal(out[:, beside], expected[:, beside])
