@@ -54,41 +54,40 @@ class BatchNorm(Function):
         self.training, self.momentum, self.eps, self.relu = training, momentum, eps, relu
 
     def forward(self, x, weight, bias):
-        xp = self.device.xp
         x = floats(self.op, self.device, x)
         self._check(x, weight, bias)
         self.rows = _rows(x)
         mean, var = self._batch_statistics() if self.training else (self.running_mean, self.running_var)
-        self.inverse = 1 / xp.sqrt(var.astype(np.float64) + self.eps)
-        self.mean, self.weight = mean, weight
-        scale = weight * self.inverse
-        self.scale, self.shift = self._per_row(scale), self._per_row(bias - mean * scale)
+        self.inverse = 1 / self.device.xp.sqrt(var.astype(np.float64) + self.eps)
+        self.factor = weight * self.inverse
+        self.mean_scale_shift = self._table(mean, self.factor, bias - mean * self.factor)
         y = self.device.empty(x.shape, x.dtype)
         lowest = x.dtype.type(0 if self.relu else -np.inf)
-        M, C = self.rows.shape
-        self.device.launch(scale_and_shift, y.reshape(M, C), self.rows, self.scale, self.shift, lowest, M, C)
+        _, *scale_shift = self.mean_scale_shift
+        self.device.launch(
+            scale_and_shift, y.reshape(self.rows.shape), self.rows, *scale_shift, lowest, *self.rows.shape
+        )
         return y
 
     def backward(self, dy):
-        x, C = self.rows, len(self.inverse)
+        x, C = self.rows, self.channels
         shape, dy = dy.shape, self.device.xp.ascontiguousarray(dy).reshape(x.shape)
-        sign = (self.scale, self.shift) if self.relu else (self._per_row(0.0), self._per_row(1.0))
-        mean = self._per_row(self.mean)
-        dweight = dbias = None
+        mean, *sign = self.mean_scale_shift
+        if not self.relu:
+            sign = self._table(0.0, 1.0)
+        dx = dweight = dbias = None
         if self.training or any(self.needs[1:]):
-            runs = -(-len(x) // RUN)
-            sums = self.device.empty((2, runs, x.shape[1]), x.dtype)
+            sums = self.device.empty((2, -(-len(x) // RUN), x.shape[1]), x.dtype)
             self.device.launch(gradient_sums, sums[0], sums[1], dy, x, mean, *sign, *x.shape, RUN)
             dbias, about_mean = sums.reshape(2, -1, C).sum(1, dtype=np.float64)
             dweight = about_mean * self.inverse
-        dx = None
         if self.needs[0]:
-            scale, slope, level = self.weight * self.inverse, 0.0, 0.0
+            slope, level = 0.0, 0.0
             if self.training:  # mean and variance follow x
-                pixels = x.size // C
-                slope, level = -scale * self.inverse * dweight / pixels, -scale * dbias / pixels
+                share = -self.factor * (C / x.size)
+                slope, level = share * self.inverse * dweight, share * dbias
             dx = self.device.empty(x.shape, x.dtype)
-            factors = self._per_row(scale), self._per_row(slope), self._per_row(level)
+            factors = self._table(self.factor, slope, level)
             self.device.launch(gradient_of_rows, dx, dy, x, mean, *sign, *factors, *x.shape)
             dx = dx.reshape(shape)
         return dx, *(g.astype(x.dtype) if need else None for g, need in zip((dweight, dbias), self.needs[1:]))
@@ -110,11 +109,12 @@ class BatchNorm(Function):
             self.running_var += self.momentum * (var * (pixels / (pixels - 1)) - self.running_var)
         return mean, var
 
-    def _per_row(self, values):
-        """A value for each channel (or one for all) as x's dtype, repeated for each pixel of a row."""
-        row = self.device.empty(self.rows.shape[1], self.rows.dtype)
-        row.reshape(-1, self.channels)[...] = values
-        return row
+    def _table(self, *values):
+        """For each of `values`, one number a channel or one for all, a row as wide as x's rows, in x's dtype."""
+        table = self.device.empty((len(values), self.rows.shape[1]), self.rows.dtype)
+        for row, value in zip(table.reshape(len(values), -1, self.channels), values):
+            row[...] = value
+        return table
 
     def _check(self, x, weight, bias):
         self.channels = C = x.shape[-1] if x.ndim else 0

@@ -13,7 +13,9 @@ import math
 
 import numpy as np
 from numba import types
-from numba.extending import overload, register_jitable
+from numba.extending import overload
+
+from ..kernel import device_function
 
 _LOG2_E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693359375)  # 9 bits: n * _LN2_HIGH is exact
@@ -48,7 +50,7 @@ def _exp(x):
     return in_float32
 
 
-@register_jitable
+@device_function
 def exponentials(y, highest, x, begin, end, K):
     """For rows m in [begin, end): highest[m] = max_k x[m,k] and y[m,k] = exp(x[m,k] - highest[m]).
 
@@ -67,7 +69,7 @@ def exponentials(y, highest, x, begin, end, K):
         together[i] = exp(together[i])
 
 
-@register_jitable
+@device_function
 def row_sum(y, m, K):
     """sum_k y[m,k], in four sums side by side: one alone would wait for each addition before the next."""
     a = b = c = d = y.dtype.type(0)

@@ -18,6 +18,8 @@ from ..kernel import kernel
 from ..tensor import Function, Tensor
 from .checks import image, pair
 
+BLOCK = 2048  # values of a row of y that stay in the nearest cache while a long run passes over them
+
 
 def interpolate(x, size=None, scale_factor=None, mode="bilinear", align_corners=False) -> Tensor:
     """x resized to `size` (H,W), or by `scale_factor`: one number or (vertical, horizontal).
@@ -137,31 +139,33 @@ def _resample(device, x, runs: Runs):
     A, X, I = x.shape
     y = device.empty((A, runs.outputs, I), x.dtype)
     tables = device.array(runs.first), device.array(runs.start), device.array(runs.weight, x.dtype)
-    device.launch(resample, y, x, *tables, A, X, I, runs.outputs)
+    device.launch(resample, y, x, *tables, A, X, I, runs.outputs, max(1, 4 * BLOCK // max(I, 1)))
     return y
 
 
 @kernel
-def resample(y, x, first, start, weight, A, X, I, P):
-    """y[a,p,i] = sum_j weight[start[p] + j] x[a, first[p] + j, i]. Parallel over (a, p) and blocks of 2048 i."""
-    blocks = (I + 2047) // 2048  # a block of y stays in the nearest cache while the run passes over it
-    for task in prange(A * P * blocks):
-        a, p, begin = task // blocks // P, task // blocks % P, task % blocks * 2048
-        end = min(begin + 2048, I)
-        t, taps, source = start[p], start[p + 1] - start[p], first[p]
-        if taps == 0:
-            for i in range(begin, end):
-                y[a, p, i] = 0
-        elif taps % 2 == 1:
-            w0 = weight[t]
-            for i in range(begin, end):
-                y[a, p, i] = w0 * x[a, source, i]
-        else:
-            w0, w1 = weight[t], weight[t + 1]
-            for i in range(begin, end):
-                y[a, p, i] = w0 * x[a, source, i] + w1 * x[a, source + 1, i]
-        for j in range(2 - taps % 2, taps, 2):
-            w0, w1 = weight[t + j], weight[t + j + 1]
-            out, x0, x1 = y[a, p, begin:end], x[a, source + j, begin:end], x[a, source + j + 1, begin:end]
-            for i in range(len(out)):
-                out[i] += w0 * x0[i] + w1 * x1[i]
+def resample(y, x, first, start, weight, A, X, I, P, stripe):
+    """y[a,p,i] = sum_j weight[start[p] + j] x[a, first[p] + j, i]. Parallel over a and stripes of p."""
+    stripes = (P + stripe - 1) // stripe
+    for task in prange(A * stripes):
+        a, p_first = task // stripes, task % stripes * stripe
+        for p in range(p_first, min(p_first + stripe, P)):
+            t, taps, source = start[p], start[p + 1] - start[p], first[p]
+            for begin in range(0, I, BLOCK):
+                end = min(begin + BLOCK, I)
+                if taps == 0:
+                    for i in range(begin, end):
+                        y[a, p, i] = 0
+                elif taps % 2 == 1:
+                    w0 = weight[t]
+                    for i in range(begin, end):
+                        y[a, p, i] = w0 * x[a, source, i]
+                else:
+                    w0, w1 = weight[t], weight[t + 1]
+                    for i in range(begin, end):
+                        y[a, p, i] = w0 * x[a, source, i] + w1 * x[a, source + 1, i]
+                for j in range(2 - taps % 2, taps, 2):
+                    w0, w1 = weight[t + j], weight[t + j + 1]
+                    out, x0, x1 = y[a, p, begin:end], x[a, source + j, begin:end], x[a, source + j + 1, begin:end]
+                    for i in range(len(out)):
+                        out[i] += w0 * x0[i] + w1 * x1[i]
