@@ -31,7 +31,7 @@ def main(library: str, work: str, width: int, size: int, batch: int, started: fl
 
 
 def most_memory() -> int:
-    """The most bytes that this process ever had in memory. (Linux's ru_maxrss counts the parent's before `exec` too.)"""
+    """The most bytes that this process ever had in memory. (Linux's ru_maxrss counts the parent's too.)"""
     status = Path("/proc/self/status")
     if status.exists():
         return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1])
