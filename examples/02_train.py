@@ -14,12 +14,13 @@ from tinyseg.data import Loader, Shapes, transforms
 
 train, val = Shapes(size=64, length=400, seed=1), Shapes(size=64, length=40, seed=2)
 loader = Loader(train, batch_size=8, seed=0, transform=transforms.RandomFlip())
-model = ts.models.UNet(num_classes=train.num_classes, width=8)
-optimizer = ts.optim.AdamW(model.parameters(), lr=2e-3)
-schedule = ts.optim.poly(total=4 * len(loader))
+model = ts.models.UNet(num_classes=train.num_classes, width=16)
+optimizer = ts.optim.AdamW(model.parameters(), lr=5e-3)
+epochs = 4
+schedule = ts.optim.warm_up(ts.optim.poly(epochs * len(loader)), 20)
 step, began = 0, time.monotonic()
 
-for epoch in range(4):
+for epoch in range(epochs):
     for batch in loader:
         loss = ts.losses.cross_entropy(model(ts.tensor(batch.images)), batch.masks)
         optimizer.zero_grad()
