@@ -14,6 +14,7 @@ PACKAGE = Path(ts.__file__).parent
 # From the ground up: a room imports rooms of lower floors only, never one of its own floor or above.
 FLOORS = [
     {"jit", "memory", "distance"},
+    {"native"},
     {"kernel", "data", "metrics"},
     {"cuda"},
     {"device"},
@@ -32,8 +33,8 @@ FLOOR = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
 
 # Which rooms or files may import a package from outside; NumPy and the standard library are for all.
 OUTSIDE = {
-    "numba": ("ops/", "structured/", "jit.py"),
-    "llvmlite": ("ops/",),  # Numba's own, for the vector instructions of the convolution
+    "numba": ("ops/", "structured/", "native.py"),
+    "llvmlite": ("ops/", "native.py"),  # Numba's own, for the vector instructions of the convolution
     "cupy": ("device.py", "cuda/"),
     "cupyx": ("device.py", "cuda/"),
     "PIL": ("data/image.py", "report.py"),

@@ -11,7 +11,6 @@ import threading
 
 import numpy as np
 
-from .jit import thread_count
 from .kernel import Kernel
 from .memory import Pool
 
@@ -80,7 +79,9 @@ class Cpu(Device):
 
     @property
     def threads(self):
-        return thread_count()
+        from .native import get_num_threads
+
+        return get_num_threads()
 
     def empty(self, shape, dtype=np.float32):
         return self.pool.empty(shape, dtype)

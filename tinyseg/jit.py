@@ -1,4 +1,4 @@
-"""Numba compilation with a disk cache that is never stale.
+"""Where compiled kernels are kept, and how to tell that one is stale.
 
 Numba's own cache looks at the time stamp of the one file in which a function stands. A kernel here also calls vector
 helpers of other files, so its cache entry is stamped with the text of every tinyseg file that it reaches; Numba adds
@@ -26,13 +26,6 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tinyseg"
 
 
-def thread_count() -> int:
-    """How many threads a kernel runs on (`NUMBA_NUM_THREADS`, `numba.set_num_threads`)."""
-    from numba import get_num_threads
-
-    return get_num_threads()
-
-
 def _reached_files(function) -> set[Path]:
     """The tinyseg source files of a function and of all that it names, transitively."""
     package = Path(__file__).parent
@@ -53,55 +46,9 @@ def _reached_files(function) -> set[Path]:
     return files
 
 
-def compile_kernel(body):
-    """Compile a kernel body for the CPU: parallel, the GIL released, cached on disk."""
-    from numba import njit
-    from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
-
-    stamp = hashlib.sha256()
-    for path in sorted(_reached_files(body)):
-        stamp.update(path.read_bytes())
-    stamp = stamp.hexdigest()
-
-    class Locator(_CacheLocator):
-        def __init__(self, function, source):
-            self._name = hashlib.sha256(source.encode()).hexdigest()[:12]
-
-        def get_cache_path(self):
-            return str(cache_folder())
-
-        def get_source_stamp(self):
-            return stamp
-
-        def get_disambiguator(self):
-            return self._name
-
-        @classmethod
-        def from_function(cls, function, source):
-            locator = cls(function, source)
-            try:
-                locator.ensure_cache_path()
-            except OSError:  # nowhere to write: compile anew in each process
-                return None
-            return locator
-
-    class Implementation(CompileResultCacheImpl):
-        _locator_classes = [Locator]
-
-    class Cache(FunctionCache):
-        _impl_class = Implementation
-
-        def load_overload(self, signature, target_context):
-            found = super().load_overload(signature, target_context)
-            if found is None:
-                log.info("compiling %s", body.__name__)
-            return found
-
-    # without the wrapper for callers in C, which nobody calls and which takes a third of the compile time
-    options = dict(no_cfunc_wrapper=True, error_model="numpy", fastmath={"contract", "nsz"})
-    dispatcher = njit(body, parallel=True, nogil=True, **options)
-    try:
-        dispatcher._cache = Cache(body)
-    except RuntimeError:  # no folder can be written
-        log.info("no cache folder can be written: kernels are compiled anew in each process (set TINYSEG_CACHE)")
-    return dispatcher
+def stamp(*functions) -> str:
+    """A digest of the text of every tinyseg file that functions reach: a new one means that they must be compiled."""
+    digest = hashlib.sha256()
+    for path in sorted(set().union(*map(_reached_files, functions))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

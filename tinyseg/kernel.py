@@ -7,8 +7,6 @@ that readers and tests go by. A kernel allocates nothing and checks nothing; the
 from functools import cached_property
 from pathlib import Path
 
-from .jit import compile_kernel
-
 
 class Kernel:
     """One kernel. Made by `@kernel` on its Numba body; run by `Device.launch(kernel, *args)`, never called directly.
@@ -30,7 +28,9 @@ class Kernel:
     @cached_property
     def compiled(self):
         """The Numba body, compiled at its first launch for each combination of argument types."""
-        return compile_kernel(self.body)
+        from .native import Native
+
+        return Native(self.body)
 
     def __repr__(self):
         return f"<kernel {self.name}>"
@@ -38,9 +38,9 @@ class Kernel:
 
 def device_function(body):
     """Decorator: a function that kernels call. Compiled as a part of them; Python itself cannot call it."""
-    from numba import njit
+    from . import native  # with it comes Numba, which `import tinyseg` alone does not need
 
-    return njit(body, no_cpython_wrapper=True, no_cfunc_wrapper=True, error_model="numpy", fastmath={"contract", "nsz"})
+    return native.device_function(body)
 
 
 def kernel(body) -> Kernel:

@@ -43,10 +43,12 @@ def _tile_origin(tile, tiles_h, tiles_w, d):
 @device_function
 def _look(table, size, base, n, h, w, d, H, W, C, outside):
     """Write the addresses of size x size pixels, d apart, from (h, w) of image n; `outside` for those not in it."""
+    first, down, right = base + ((n * H + h) * W + w) * C * 4, d * W * C * 4, d * C * 4
+    whole = 0 <= h and h + (size - 1) * d < H and 0 <= w and w + (size - 1) * d < W
     for i in range(size):
         for j in range(size):
-            inside = 0 <= h + i * d and h + i * d < H and 0 <= w + j * d and w + j * d < W
-            table[i * size + j] = base + ((n * H + h + i * d) * W + w + j * d) * C * 4 if inside else outside
+            inside = whole or (0 <= h + i * d and h + i * d < H and 0 <= w + j * d and w + j * d < W)
+            table[i * size + j] = first + i * down + j * right if inside else outside
 
 
 @device_function

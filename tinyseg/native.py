@@ -1,0 +1,237 @@
+"""From a kernel's body to machine code, and the team of threads that runs it.
+
+Every kernel becomes one C function
+
+    void kernel(int64 share, int64 shares, int64 *words)
+
+which does its share of the iterations of the body's `prange`. `words` holds the arguments, eight bytes each: a number,
+or the address of an array followed by its sizes. So one driver, compiled once, runs every kernel on Numba's threads,
+and a kernel's own code is all that has to be compiled for it. (Numba's own `parallel=True` does the same for each
+function anew and takes three times as long to compile.)
+"""
+
+import ast
+import hashlib
+import inspect
+import textwrap
+from functools import cache
+from types import FunctionType
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, from_dtype, get_num_threads, njit, prange, types
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.ccallback import CFunc
+from numba.extending import intrinsic
+
+from .jit import cache_folder, log, stamp
+
+_OPTIONS = dict(error_model="numpy", fastmath={"contract", "nsz"})
+_word = ir.IntType(64)
+
+
+def device_function(body):
+    """See `kernel.device_function`."""
+    return njit(body, no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
+
+
+class Native:
+    """A kernel's body, compiled at its first call for each combination of argument types, and run on all threads."""
+
+    def __init__(self, body):
+        self.body = body
+        self.versions = {}  # argument types -> (address of the C function, whether it has shares)
+
+    def __call__(self, *args):
+        kinds, words = [], []
+        for a in args:
+            if isinstance(a, np.ndarray):
+                if not a.flags.c_contiguous:
+                    raise TypeError(
+                        f"kernel {self.body.__name__}: argument {len(kinds)} is not C-contiguous "
+                        f"(shape {a.shape}, strides {a.strides}); cure: device.copy(array)"
+                    )
+                kinds.append((a.dtype, a.ndim))
+                words.append(a.__array_interface__["data"][0])
+                words += a.shape
+            elif isinstance(a, int | np.integer | np.bool_):
+                kinds.append("integer")
+                words.append(int(a))
+            elif isinstance(a, np.float32):
+                kinds.append("float32")
+                words.append(int(a.view(np.int32)))
+            else:
+                kinds.append("float64")
+                words.append(int(np.float64(a).view(np.int64)))
+        kinds = tuple(kinds)
+        version = self.versions.get(kinds)
+        if version is None:
+            version = self.versions[kinds] = _compile(self.body, kinds)
+        address, shared = version
+        packed = np.array(words, np.int64)
+        _run(address, get_num_threads() if shared else 1, packed.__array_interface__["data"][0])
+
+
+# ------------------------------------------------------------------------------------------------ the driver
+
+
+@intrinsic
+def _call(typing_context, function, share, shares, words):
+    def emit(context, builder, signature, args):
+        pointer = ir.FunctionType(ir.VoidType(), [_word] * 3).as_pointer()
+        builder.call(builder.inttoptr(args[0], pointer), args[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), emit
+
+
+def _driver(function, shares, words):
+    for share in prange(shares):
+        _call(function, share, shares, words)
+
+
+# ------------------------------------------------------------------------------------------------ compiling
+
+
+def _compile(body, kinds) -> tuple[int, bool]:
+    """The address of the C function of a body for these argument types, and whether its work is shared."""
+    part, shared = _share_of(body)
+    compiled = device_function(part)
+    unpack, names, at = ["def unpack(share, shares, words):"], [], 0
+    reachable = {"__name__": __name__, "work": compiled, "carray": carray, "integer": _integer}
+    reachable |= {"float32": _float32, "float64": _float64}
+    for i, kind in enumerate(kinds):
+        if isinstance(kind, str):
+            unpack.append(f"    a{i} = {kind}(words, {at})")
+            at += 1
+        else:
+            dtype, ndim = kind
+            reachable[f"pointer{i}"] = _pointer(dtype)
+            sizes = "".join(f"integer(words, {at + 1 + j}), " for j in range(ndim))
+            unpack.append(f"    a{i} = carray(pointer{i}(words, {at}), ({sizes}))")
+            at += 1 + ndim
+        names.append(f"a{i}")
+    unpack.append(f"    work({', '.join((['share', 'shares'] if shared else []) + names)})")
+    exec("\n".join(unpack), reachable)
+    function = CFunc(reachable["unpack"], ((types.int64,) * 3, types.void), {}, _OPTIONS)
+    function._cache = _cache(body, str(kinds)) or function._cache
+    function.compile()
+    return function.address, shared
+
+
+def _share_of(body) -> tuple[FunctionType, bool]:
+    """The body with two more arguments, share and shares, and the range of its prange cut down to that share."""
+    try:
+        lines, first = inspect.getsourcelines(body)
+    except OSError:
+        raise TypeError(
+            f"kernel {body.__name__}: its source cannot be read (was it typed into a session?); cure: put it in a file"
+        ) from None
+    tree = ast.parse(textwrap.dedent("".join(lines)))
+    ast.increment_lineno(tree, first - 1)
+    (definition,) = tree.body
+    loops = [node for node in ast.walk(definition) if isinstance(node, ast.Call) and _name(node.func) == "prange"]
+    if len(loops) > 1:
+        raise TypeError(f"kernel {body.__name__}: it has {len(loops)} loops over prange, expected one")
+    definition.decorator_list = []
+    for loop in loops:
+        loop.func.id = "range"
+        (count,) = map(ast.unparse, loop.args)
+        ends = f"({count}) * share // shares", f"({count}) * (share + 1) // shares"
+        loop.args = [ast.parse(end, mode="eval").body for end in ends]
+        definition.args.args[:0] = [ast.arg("share"), ast.arg("shares")]
+    scope = {}
+    exec(compile(ast.fix_missing_locations(tree), body.__code__.co_filename, "exec"), body.__globals__, scope)
+    return scope[body.__name__], bool(loops)
+
+
+def _name(node) -> str | None:
+    return getattr(node, "id", None)
+
+
+@cache
+def _pointer(dtype):
+    """pointer(words, i): the i-th word as the address of numbers of a dtype."""
+    kind = types.CPointer(from_dtype(dtype))
+
+    @intrinsic
+    def pointer(typing_context, words, i):
+        def emit(context, builder, signature, args):
+            return builder.inttoptr(_load(builder, *args), context.get_value_type(kind))
+
+        return kind(types.int64, types.int64), emit
+
+    return pointer
+
+
+def _load(builder, words, i):
+    return builder.load(builder.gep(builder.inttoptr(words, _word.as_pointer()), [i]))
+
+
+def _number(kind, convert):
+    """number(words, i): the i-th word as a number of a Numba type."""
+
+    @intrinsic
+    def number(typing_context, words, i):
+        return kind(types.int64, types.int64), lambda context, builder, _, args: convert(builder, _load(builder, *args))
+
+    return number
+
+
+_integer = _number(types.int64, lambda b, word: word)
+_float64 = _number(types.float64, lambda b, word: b.bitcast(word, ir.DoubleType()))
+_float32 = _number(types.float32, lambda b, word: b.bitcast(b.trunc(word, ir.IntType(32)), ir.FloatType()))
+
+
+# ------------------------------------------------------------------------------------------------ the cache
+
+
+def _cache(body, variant: str):
+    """Numba's cache of compiled functions, for one variant of a body, stamped with the text of all that it reaches.
+
+    None where no folder can be written: then kernels are compiled anew in each process.
+    """
+    text = stamp(body, _compile)
+    name = hashlib.sha256(f"{body.__module__} {body.__qualname__} {variant}".encode()).hexdigest()[:16]
+
+    class Locator(_CacheLocator):
+        def get_cache_path(self):
+            return str(cache_folder())
+
+        def get_source_stamp(self):
+            return text
+
+        def get_disambiguator(self):
+            return name
+
+        @classmethod
+        def from_function(cls, function, source):
+            locator = cls()
+            try:
+                locator.ensure_cache_path()
+            except OSError:
+                return None
+            return locator
+
+    class Implementation(CompileResultCacheImpl):
+        _locator_classes = [Locator]
+
+    class Cache(FunctionCache):
+        _impl_class = Implementation
+
+        def load_overload(self, signature, target_context):
+            found = super().load_overload(signature, target_context)
+            if found is None:
+                log.info("compiling %s", body.__name__)
+            return found
+
+    try:
+        return Cache(body)
+    except RuntimeError:
+        log.info("compiling %s (no cache folder can be written; TINYSEG_CACHE names one)", body.__name__)
+        return None
+
+
+# The driver is a kernel like the others but for its parallel loop, which Numba makes.
+_run = njit(_driver, parallel=True, nogil=True, no_cfunc_wrapper=True)
+_run._cache = _cache(_driver, "driver") or _run._cache
