@@ -1,6 +1,7 @@
 """The commands, run as a user runs them: in a process of their own, on real files. Kept few and tiny."""
 
 import csv
+import logging
 import os
 import signal
 import subprocess
@@ -235,6 +236,7 @@ def test_check_models_devices_and_version(data, capsys):
     assert main(["models", "unet"]) == 0
     text = capsys.readouterr().out
     assert "square" in text and "cpu" in text and "Ronneberger" in text
+    assert not logging.getLogger("tinyseg").handlers  # left as it was found
     with pytest.raises(SystemExit) as end:
         main(["--version"])
     assert end.value.code == 0 and capsys.readouterr().out == f"tinyseg {ts.__version__}\n"

@@ -44,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     options = parser().parse_args(argv)
     options.command_line = shlex.join(["tinyseg", *argv])
+    log = logging.getLogger("tinyseg")
+    before = log.handlers[:], log.propagate, log.level
     try:
         return options.run(options) or 0
     except KeyboardInterrupt:
@@ -61,6 +63,9 @@ def main(argv: list[str] | None = None) -> int:
             text += " (this is a fault of tinyseg; TINYSEG_DEBUG=1 shows where)"
         print(f"tinyseg {argv[0]}: {text}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+    finally:  # whoever called from Python finds the logger as it was
+        log.handlers[:], log.propagate, _ = before
+        log.setLevel(before[2])
 
 
 def parser() -> argparse.ArgumentParser:
@@ -323,7 +328,7 @@ def _progress():
     handler = logging.Handler()
     handler.emit = progress.log
     log = logging.getLogger("tinyseg")
-    log.handlers, log.propagate = [handler], False
+    log.handlers[:], log.propagate = [handler], False
     log.setLevel(logging.INFO)
     return progress
 
