@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
     add("--warmup", type=int, metavar="STEPS", help="in which the learning rate rises from 0 (0; 50 for the shapes)")
     add("--weight-decay", type=float, metavar="W", help="of filters, not of biases (0.01)")
     add("--clip", type=float, metavar="NORM", help="longest gradient allowed; 0: any (0)")
-    add("--epochs", type=_count, metavar="N", help="passes over the training images (30; 6 over the shapes)")
+    add("--epochs", type=_count, metavar="N", help="passes over the training images (30; 5 over the shapes)")
     add("--steps", type=_count, metavar="N", help="steps in all, instead of --epochs")
     add("--seed", type=int, help="of weights, order and augmentation (0)")
     add("--device", help="cpu, cuda, cuda:1, emulated or auto (auto)")
@@ -172,7 +172,7 @@ def complete(options) -> argparse.Namespace:
     if "none" in full.augment:
         full.augment = []
     if full.steps is None and full.epochs is None:
-        full.epochs = 6 if demo else 30
+        full.epochs = 5 if demo else 30
     full.lr = full.lr or (0.01 if full.optimizer == "sgd" else 0.004 if demo else 0.001)
     if full.warmup is None:
         full.warmup = 50 if demo else 0
