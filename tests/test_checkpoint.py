@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 import zipfile
 
 import numpy as np
@@ -228,3 +229,41 @@ def test_a_header_cannot_ask_for_what_the_weights_do_not_bear_out(tmp_path, conf
     archive(tmp_path / "h.npz", {"header": header(config=config), **WEIGHTS})
     with pytest.raises(CheckpointError, match="h.npz: "):
         load(tmp_path / "h.npz")
+
+
+def test_what_cannot_be_saved_changes_nothing(tmp_path):
+    model = Stub()
+    save(tmp_path / "m.npz", model, class_names=["cell", "wall"])
+    for wrong in (
+        {"class_names": ["a", "b", "c"]},
+        {"palette": [(0, 0, 0)]},
+        {"palette": [0, 1]},
+        {"mean": [0.5]},
+        {"std": [0.5, 0.5]},
+    ):
+        with pytest.raises(CheckpointError, match=f"save: .*{next(iter(wrong))}"):
+            save(tmp_path / "m.npz", model, **wrong)
+    save(tmp_path / "n.npz", model)
+    assert load(tmp_path / "n.npz", model=Stub()).info.class_names == ["cell", "wall"]
+
+
+def test_the_palette_of_a_data_set_is_cut_to_the_classes(tmp_path):
+    palette = np.arange(768).reshape(256, 3) % 256
+    save(tmp_path / "m.npz", Stub(), palette=palette)
+    assert load(tmp_path / "m.npz", model=Stub()).info.palette == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_two_threads_write_beside_each_other(tmp_path):
+    names, both = [], threading.Barrier(2)
+
+    def content(file):
+        names.append(file.name)
+        both.wait(10)
+        file.write(b"whole")
+
+    threads = [threading.Thread(target=checkpoint.write_atomically, args=(tmp_path / "f", content)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(names)) == 2 and [p.name for p in tmp_path.iterdir()] == ["f"]

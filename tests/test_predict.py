@@ -169,6 +169,15 @@ def test_the_mode_of_the_model_stays(training):
     assert model.training is training
 
 
+def test_a_part_in_evaluation_mode_stays_there():
+    model = ts.nn.Sequential(ts.nn.BatchNorm2d(3), ts.nn.BatchNorm2d(3)).train()
+    model.info = Pixelwise().info
+    frozen, other = (m for m in model.modules() if isinstance(m, ts.nn.BatchNorm2d))
+    frozen.eval()
+    ts.predict(model, image_of(3, 3))
+    assert model.training and other.training and not frozen.training
+
+
 @pytest.mark.parametrize(
     "image, options, message",
     [

@@ -12,8 +12,9 @@ so that a crash leaves the old file or the new one. What is read is not trusted:
 import io
 import json
 import os
+import threading
 import zipfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import prod
 from pathlib import Path
 
@@ -60,18 +61,21 @@ def save(path: str | Path, model, *, class_names=None, palette=None, mean=None, 
     """Write a model to an .npz file, atomically.
 
     class_names (K), palette (K, 3) in [0, 255], mean and std (C) of pixels in [0, 1] and metrics replace what
-    `model.info` says; `ts.predict` and the command line use them.
+    `model.info` says; `ts.predict` and the command line use them. A palette of 256 colours, such as a data set has, is
+    cut to the K classes.
 
-    Raises: CheckpointError where the file cannot be written or an argument has the wrong length.
+    Raises: CheckpointError where the file cannot be written or an argument has the wrong length; then `model.info` is
+        what it was.
     Example: ts.save("model.npz", model, class_names=["cell", "membrane"])
     """
-    info = info_of(model)
-    for name, value in (("class_names", class_names), ("palette", palette), ("mean", mean), ("std", std)):
-        if value is not None:
-            setattr(info, name, np.asarray(value).tolist())
+    given = {"class_names": class_names, "palette": palette, "mean": mean, "std": std}
+    info = replace(info_of(model), **{k: np.asarray(v).tolist() for k, v in given.items() if v is not None})
+    if len(info.palette) == 256:
+        info.palette = info.palette[: len(info.class_names)]
     if metrics is not None:
         info.metrics = dict(metrics)
-    write(path, *model_parts(model))
+    write(path, *model_parts(model, info))
+    model.info = info
 
 
 def load(path: str | Path, device: str = "cpu", model=None):
@@ -88,13 +92,19 @@ def load(path: str | Path, device: str = "cpu", model=None):
     return model.to(device).eval()
 
 
-def model_parts(model) -> tuple[dict, dict[str, np.ndarray]]:
-    """The header and the arrays that describe a model."""
-    info = info_of(model)
-    classes = (getattr(model, "config", None) or {}).get("num_classes")
-    for name in ("class_names", "palette"):
-        if classes is not None and len(getattr(info, name)) != classes:
-            raise CheckpointError(f"save: {len(getattr(info, name))} {name} but the model has {classes} classes")
+def model_parts(model, info: Info | None = None) -> tuple[dict, dict[str, np.ndarray]]:
+    """The header and the arrays that describe a model; info: instead of `model.info`."""
+    info, config = info or info_of(model), getattr(model, "config", None) or {}
+    classes, channels = config.get("num_classes", len(info.class_names)), config.get("in_channels", len(info.mean))
+    for names, count, what in (
+        (("class_names", "palette"), classes, "classes"),
+        (("mean", "std"), channels, "input channels"),
+    ):
+        for name in names:
+            if len(getattr(info, name)) != count:
+                raise CheckpointError(f"save: {len(getattr(info, name))} {name} but the model has {count} {what}")
+    if np.shape(info.palette) != (classes, 3):
+        raise CheckpointError(f"save: palette has shape {np.shape(info.palette)}, expected ({classes}, 3)")
     header = {"config": getattr(model, "config", None), "class": type(model).__name__, "info": asdict(info)}
     return header, {f"model/{name}": _host(a) for name, a in model.state_dict().items()}
 
@@ -151,7 +161,7 @@ def write(path: str | Path, header: dict, arrays: dict[str, np.ndarray]) -> None
 
 def write_atomically(path: Path, content) -> None:
     """Call content(file) on a temporary file beside `path`, then put it in place; readers see the old or the new."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(beside, "wb") as file:

@@ -41,8 +41,8 @@ def predict(
     tile = (tile, tile) if np.ndim(tile) == 0 else tuple(tile)
     if len(tile) != 2 or min(tile) < 1:
         raise ValueError(f"predict: tile={tile}; expected a side in pixels, or (height, width)")
-    result, training = None, model.training
-    model.eval()
+    result, training = None, [module for module in model.modules() if module.training]
+    _switch(training, False)  # the others are in evaluation mode and stay there
     try:
         for y, band in _bands(pixels, tile, overlap, lambda part: _probabilities(model, part, flip, scales)):
             if result is None:
@@ -52,8 +52,13 @@ def predict(
                 result = np.empty(shape, dtype)
             result[y : y + len(band)] = band if probabilities else band.argmax(-1)
     finally:
-        model.train(training)
+        _switch(training, True)
     return result
+
+
+def _switch(modules, training):
+    for module in modules:
+        module.training = training
 
 
 def normalised(image, info) -> np.ndarray:
