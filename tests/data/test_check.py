@@ -37,6 +37,7 @@ FAULTS = {
     "no image file": lambda d: (d / "val.txt").write_text("4\n5\nnone"),
     "no mask file": lambda d: (d / "masks" / "0.png").unlink(),
     "mask without image": lambda d: write(d / "masks" / "new.png", np.zeros((3, 3), np.uint8)),
+    "two files of one name": lambda d: write(d / "images" / "0.bmp", np.zeros((12, 10, 3), np.uint8)),
     "in two splits": lambda d: (d / "val.txt").write_text("3\n4\n5"),
     "unreadable image": break_image,
     "unreadable mask": break_mask,
@@ -71,6 +72,23 @@ def test_binary_masks_are_noted(folder):
     (folder / "classes.txt").unlink()
     report = check(folder)
     assert report.ok and "0 and 255: read as class 0 and class 1" in str(report)
+
+
+def test_the_numbers_of_each_mask_are_told(folder):
+    for i in range(4):
+        write(folder / "masks" / f"{i}.png", np.eye(12, 10, dtype=np.uint8))
+    write(folder / "masks" / "5.png", np.full((12, 10), 2, np.uint8))
+    lines = [line.strip() for line in str(check(folder)).splitlines()]
+    at = lines.index("4 masks with 0, 1   such as 0.png")
+    assert lines[at + 1 : at + 3] == ["1 masks with 0, 1, 2, 255   such as 4.png", "1 masks with 2   such as 5.png"]
+
+
+def test_many_sets_of_numbers_are_summed_up(tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+        for i in range(12):
+            write(tmp_path / name / f"{i:02}.png", np.arange(36, dtype=np.uint8).reshape(6, 6) % (i + 1))
+    assert "4 masks with 4 other sets of numbers" in str(check(tmp_path))
 
 
 def test_no_data_set(tmp_path):

@@ -190,3 +190,11 @@ def test_labelme(real):
     assert dataset.num_classes == 21 and dataset.class_names[0] == "background"
     sample = dataset[0]
     assert set(np.unique(sample.mask)) == {0, 5, 15, 255} and (sample.instances[sample.mask == 255] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_two_files_of_one_name_are_refused(folder, kind):
+    Image.fromarray(np.zeros((12, 10), np.uint8)).save(folder / kind / "0.bmp")
+    with pytest.raises(DataError, match=r"two files of one name.*0\.bmp.*0\.png.*rename"):
+        Folder(folder, "train")
+    assert len(Folder(folder, "val")) == 2  # where it plays no part

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import Files, Item, by_stem
+from .files import Files, Item, by_stem, twins
 from .image import listed, read_image, read_index
 from .labels import Labels
 from .layouts import layout_of
@@ -19,6 +19,7 @@ CURES = {
     "no image file": "add it, or take its name out of the split's text file",
     "no mask file": "add it under the image's name, or list only the annotated images in train.txt and val.txt",
     "mask without image": "add the image or delete the mask; the names must agree up to the ending",
+    "two files of one name": "delete or rename one, for only the last is read: names must differ in more than the ending",
     "in two splits": "take it out of one: a model must not be judged on what it was trained on",
     "unreadable image": "copy or export it again, or take it out of the set",
     "unreadable mask": "export it again as index PNG; for coloured masks say each class's colour in classes.txt, "
@@ -34,7 +35,8 @@ class Report:
     """What `check` found; str(report) is a page to read, `ok` is True where nothing is wrong.
 
     splits: images by split. sizes: images by (height, width). channels: images by channels. values: masks by the
-    numbers found in them. pixels, masks: pixels and masks by class id, 255 = ignore. problems: what is wrong -> where.
+    numbers found in them; sets: files of masks by all their numbers, as printed. pixels, masks: pixels and masks by
+    class id, 255 = ignore. problems: what is wrong -> where.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class Report:
     sizes: Counter = field(default_factory=Counter)
     channels: Counter = field(default_factory=Counter)
     values: Counter = field(default_factory=Counter)
+    sets: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     pixels: Counter = field(default_factory=Counter)
     masks: Counter = field(default_factory=Counter)
     problems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -70,6 +73,7 @@ class Report:
             lines.append("channels  " + ", ".join(f"{c} ({n})" for c, n in sorted(self.channels.items())))
         if self.values:
             lines.append(f"values    {listed(sorted(self.values), 20)}   as found in the masks")
+            lines += self._sets()
         if self.labels and self.labels.remark:
             lines.append(f"note      {self.labels.remark}")
         if self.labels and self.pixels:
@@ -81,6 +85,15 @@ class Report:
         for what, where in self.problems.items():
             lines += [f"WRONG     {what} ({len(where)}): {listed(where, 5)}", f"  cure    {CURES[what]}"]
         return "\n".join([*lines, "nothing is wrong" if self.ok else f"wrong in {len(self.problems)} ways"])
+
+    def _sets(self, most: int = 8) -> list[str]:
+        """A line for each set of numbers that masks hold, the frequent ones first."""
+        sets = sorted(self.sets.items(), key=lambda entry: -len(entry[1]))
+        lines = [f"{len(names):>9} masks with {numbers}   such as {names[0]}" for numbers, names in sets[:most]]
+        if len(sets) > most:
+            rest = sum(len(names) for _, names in sets[most:])
+            lines.append(f"{rest:>9} masks with {len(sets) - most} other sets of numbers")
+        return lines
 
 
 def check(path: str | Path) -> Report:
@@ -119,6 +132,8 @@ def _items(layout: type[Files], report: Report) -> list[Item]:
             if item in items:
                 report.problems["in two splits"].append(item.name)
         items |= dict.fromkeys(found)
+    if double := twins(list(items)):
+        report.problems["two files of one name"] += double
     images = {stem for folder in {item.image.parent for item in items if item.image} for stem in by_stem(folder)}
     for folder in {item.mask.parent for item in items if item.mask}:
         for stem, file in by_stem(folder).items():
@@ -183,6 +198,7 @@ def _count(path, numbers, report):
     values = np.flatnonzero(counts)
     counts = counts[values]
     report.values.update(values.tolist())
+    report.sets[listed(values, 20)].append(path.name)
     if report.labels is None:
         return
     ids = report.labels.of(values)

@@ -5,6 +5,7 @@ A layout (`Folder`, `CamVid`, `VOC`) adds where the files lie and what their num
 that `check` can use them on a damaged set.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,9 @@ class Files:
             raise ValueError(f"in_channels is {in_channels} but 1 (grey), 3 (RGB) or None is expected")
         self.items = self.find(path, split)
         _refuse_gaps(self.items, f"{path} ({split})")
+        if double := twins(self.items):
+            raise DataError(f"{path} ({split}): two files of one name ({listed(double)}), of which only one would be read: "
+                            "delete or rename the other; names must differ in more than their ending")
         everything = self.find(path, "all")  # so that train and val agree on classes and channels
         self.labels = labels or self.labels_of(path, [item.mask for item in everything if item.mask])
         if self.labels.remark:
@@ -110,10 +114,25 @@ def _refuse_sizes(image, image_path, labels, path):
 
 def by_stem(directory: Path) -> dict[str, Path]:
     """The image files of a directory by their name without ending, sorted; {} where there is none."""
+    return {p.stem: p for p in _image_files(directory)}
+
+
+def twins(items: list[Item]) -> list[str]:
+    """Files of the items that have a namesake beside them, such as a.jpg and a.png: only the last was paired."""
+    chosen = {p for item in items for p in (item.image, item.mask, item.instances) if p is not None}
+    double = []
+    for folder in sorted({p.parent for p in chosen}):
+        files = _image_files(folder)
+        count = Counter(p.stem for p in files)
+        paired = {p.stem for p in chosen if p.parent == folder}
+        double += [str(p) for p in files if count[p.stem] > 1 and p.stem in paired]
+    return double
+
+
+def _image_files(directory):
     if not directory.is_dir():
-        return {}
-    files = (p for p in directory.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and not p.name.startswith("."))
-    return {p.stem: p for p in sorted(files)}
+        return []
+    return sorted(p for p in directory.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and not p.name.startswith("."))
 
 
 def pair(images: dict, masks: dict, instances: dict | None = None, names: list[str] | None = None) -> list[Item]:
