@@ -9,7 +9,6 @@ import numpy as np
 from numba import prange
 
 import tinyseg as ts
-from tinyseg.jit import thread_count
 from tinyseg.kernel import kernel
 from tinyseg.ops.conv.simd import COLUMNS, ENTRY, ROWS, address, multiply_tile
 
@@ -43,7 +42,8 @@ def triad(a, b, c, shares):
 
 def fma_peak() -> float:
     """float32 operations a second (a multiply-add counts two), all threads: the best of several runs."""
-    cpu, shares = ts.get_device("cpu"), thread_count()
+    cpu = ts.get_device("cpu")
+    shares = cpu.threads
     arrays = [cpu.zeros((shares, *shape)) for shape in ((ROWS, COLUMNS), (RUN, COLUMNS), (ROWS, RUN))]
     arrays += [np.empty((shares, TAPS, ENTRY), np.int64), np.empty((shares, ROWS), np.int64)]
     work = 2 * shares * TILES * TAPS * RUN * ROWS * COLUMNS
@@ -54,7 +54,7 @@ def bandwidth() -> float:
     """Bytes a second of the triad a = b + 3 c over arrays far beyond the caches (two reads, one write)."""
     cpu = ts.get_device("cpu")
     a, b, c = (cpu.zeros((1 << 24,)) for _ in "abc")
-    return 3 * a.nbytes / best_time(lambda: cpu.launch(triad, a, b, c, thread_count()), 10)
+    return 3 * a.nbytes / best_time(lambda: cpu.launch(triad, a, b, c, cpu.threads), 10)
 
 
 def best_time(call, times: int) -> float:
@@ -82,4 +82,5 @@ def describe() -> str:
     import numba
 
     versions = f"Python {platform.python_version()}, NumPy {np.__version__}, Numba {numba.__version__}"
-    return f"{processor()}, {os.cpu_count()} cores, {thread_count()} threads, {platform.system()}; {versions}"
+    threads = ts.get_device("cpu").threads
+    return f"{processor()}, {os.cpu_count()} cores, {threads} threads, {platform.system()}; {versions}"

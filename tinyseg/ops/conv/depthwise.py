@@ -1,6 +1,6 @@
 """Depth-wise convolution: each channel has its own filter (groups = C), so there is no sum over channels.
 
-    y[n,p,q,k] = b[k] + sum_{r,s} w[r,s,0,k] x[n, p*stride + r*dilation - padding, ..., k // m]      m = K / C
+    y[n,p,q,c] = b[c] + sum_{r,s} w[r,s,0,c] x[n, p*stride + r*dilation - padding, q*stride + s*..., c]
 
 The inner loop runs over neighbouring channels, which a vector holds side by side. Memory, not arithmetic, is the limit.
 """
@@ -12,7 +12,7 @@ from ...kernel import kernel
 
 @kernel
 def depthwise_forward(y, x, w, b, N, H, W, C, P, Q, R, S, stride_h, stride_w, pad_h, pad_w, dil_h, dil_w):
-    """The equation for m = 1. Parallel over the rows (n, p) of y."""
+    """The equation above. Parallel over the rows (n, p) of y."""
     for row in prange(N * P):
         n, p = row // P, row % P
         for q in range(Q):

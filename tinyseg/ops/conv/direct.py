@@ -17,7 +17,7 @@ import numpy as np
 from numba import prange
 
 from ...kernel import device_function, kernel
-from .simd import COLUMNS, ENTRY, LANES, ROWS, address, multiply_tile, transpose_block
+from .simd import COLUMNS, ENTRY, LANES, ROWS, address, keep, multiply_tile, transpose_block
 
 
 @kernel
@@ -144,6 +144,7 @@ def _gather_block(out, a, panels, start, zeros, job, N, AH, AW, AC, OH, OW, OC, 
                         at = (c_rows[tile * ROWS + m] - address(out)) // 4 + g * Kg + p * COLUMNS
                         for k in range(width):
                             out[at + k] = edge[m, k]
+    keep(nowhere)
 
 
 @kernel

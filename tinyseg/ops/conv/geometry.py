@@ -5,13 +5,16 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 
 def pair(value, name: str, op: str, least: int) -> tuple[int, int]:
     """(vertical, horizontal) from one number or two; raises ValueError for anything else or for less than `least`."""
     two = tuple(value) if isinstance(value, tuple | list) else (value, value)
-    if len(two) != 2 or not all(isinstance(v, int) and v >= least for v in two):
+    whole = all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in two)
+    if len(two) != 2 or not whole or min(two) < least:
         raise ValueError(f"{op}: {name} is {value!r}, expected an integer >= {least} or two of them")
-    return two
+    return int(two[0]), int(two[1])
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,8 @@ class Options:
             raise ValueError(f"conv2d: x has {C} channels but w expects {Cg * self.groups}{each} {shapes}")
         if K % self.groups:
             raise ValueError(f"conv2d: {K} output channels do not divide into {self.groups} groups {shapes}")
-        if not min(R, S, C, K):
-            raise ValueError(f"conv2d: a filter without taps or channels {shapes}")
+        if not min(R, S, C, K, H, W):
+            raise ValueError(f"conv2d: an image without pixels, or a filter without taps or channels {shapes}")
         P = (H + 2 * self.padding[0] - self.dilation[0] * (R - 1) - 1) // self.stride[0] + 1
         Q = (W + 2 * self.padding[1] - self.dilation[1] * (S - 1) - 1) // self.stride[1] + 1
         if P < 1 or Q < 1:

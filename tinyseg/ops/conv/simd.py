@@ -45,12 +45,22 @@ _vector = ir.VectorType(_f32, LANES)
 
 @intrinsic
 def address(typing_context, array):
-    """address(array) -> int64: where its first element lies."""
+    """address(array) -> int64: where its first element lies.
+
+    Numba frees an array after the last line that names it, and does not know of addresses: an array made in a function
+    must be named once more, by `keep(array)`, behind the last use of its address.
+    """
 
     def emit(context, builder, signature, args):
         return builder.ptrtoint(context.make_array(signature.args[0])(context, builder, args[0]).data, _i64)
 
     return types.int64(array), emit
+
+
+@intrinsic
+def keep(typing_context, array):
+    """keep(array): nothing, but an array that is named here is not freed before."""
+    return types.void(array), lambda context, builder, signature, args: context.get_dummy_value()
 
 
 def _emit_tile_function(module) -> ir.Function:

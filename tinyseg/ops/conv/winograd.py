@@ -18,7 +18,7 @@ import numpy as np
 from numba import prange
 
 from ...kernel import device_function, kernel
-from .simd import COLUMNS, ENTRY, LANES, ROWS, address, multiply_tile, transpose_block
+from .simd import COLUMNS, ENTRY, LANES, ROWS, address, keep, multiply_tile, transpose_block
 from .transforms import (
     transform_filter,
     transform_filter_gradient,
@@ -195,6 +195,7 @@ def _gradient_blocks(part, dy, x, zeros, V, D, first, last, panel_first, panel_l
                 for c in range(channels):
                     transform_filter_gradient(address(sum_points), c * COLUMNS * 4, address(taps),
                                               ((slab + c) * K + p * COLUMNS) * 4, COLUMNS, 0)  # fmt: skip
+    keep(sums)
 
 
 @kernel
