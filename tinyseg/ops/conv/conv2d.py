@@ -11,7 +11,7 @@ import numpy as np
 
 from ...tensor import Function, Tensor
 from .depthwise import depthwise_backward_w, depthwise_backward_x, depthwise_forward
-from .direct import filter_gradient_tiles, gather_tiles, pack_filters, pad_columns, sum_parts
+from .direct import add_columns, filter_gradient_tiles, gather_tiles, pack_filters, pad_columns, sum_parts
 from .geometry import Geometry, Options
 from .plain import channel_sums, plain_backward_w, plain_backward_x, plain_forward
 from .simd import COLUMNS, ROWS
@@ -108,7 +108,11 @@ def backward_x(device, g: Geometry, dy, w, b=None):
     """dx of dy and w: the adjoint of x -> y; plus b[c], the bias of a transposed convolution."""
     dx = device.empty(g.x_shape, dy.dtype)
     which = algorithm(g, dy.dtype)
-    if which == "direct":
+    if which == "direct" and _thin(g):
+        columns = _columns(device, g, dy, w)
+        b = device.zeros((g.C,), dy.dtype) if b is None else b
+        device.launch(add_columns, dx, columns, b, *_numbers(g))
+    elif which == "direct":
         panels = _panels(device, g, w, transposed=True)
         _gather(device, dx, dy, panels, b, g.y_shape, g.x_shape, g, num=(1, 1), den=g.stride,
                 off=g.padding, inc=(-g.dilation[0], -g.dilation[1]))  # fmt: skip
@@ -195,6 +199,17 @@ def _merge_taps(device, g: Geometry, x):
     return padded, merged
 
 
+def _columns(device, g: Geometry, dy, w):
+    """What each pixel of dy gives to each tap and channel: dy w^T as a 1x1 convolution with R*S*C output channels.
+
+    With few channels c the panels of the direct way would be mostly empty; here taps and channels fill them together.
+    """
+    outputs = g.R * g.S * g.C
+    filters = device.copy(w.reshape(outputs, g.K).T).reshape(1, 1, g.K, outputs)
+    pixelwise = Geometry(g.N, g.P, g.Q, g.K, 1, 1, outputs, g.P, g.Q, (1, 1), (0, 0), (1, 1), 1)
+    return forward(device, pixelwise, dy, filters)
+
+
 def _panels(device, g: Geometry, w, transposed: bool):
     columns, run = (g.C, g.K) if transposed else (g.K, g.C)
     count = -(-(columns // g.groups) // COLUMNS)
@@ -252,4 +267,4 @@ def _gather(device, out, a, panels, b, a_shape, out_shape, g: Geometry, num, den
 
 def _pixels_in_cache(channels: int, most: int) -> int:
     """How many pixels of so many float channels make up about a quarter of an L2 cache of 512 KiB."""
-    return max(4 * ROWS, min(most, (128 << 10) // (4 * channels)))
+    return max(8 * ROWS, min(most, (128 << 10) // (4 * channels)))

@@ -267,6 +267,25 @@ def pad_columns(out, x, rows, W, C, left, width):
 
 
 @kernel
+def add_columns(dx, columns, b, N, H, W, C, P, Q, R, S, stride_h, stride_w, pad_h, pad_w, dil_h, dil_w):
+    """dx[n,h,w,c] = b[c] + columns[n,p,q,(r,s,c)] of all p, q whose tap sees (h, w). Parallel over rows of dx."""
+    for row in prange(N * H):
+        n, h = row // H, row % H
+        for v in range(W):
+            for c in range(C):
+                dx[n, h, v, c] = b[c]
+        for r in range(R):
+            p = (h + pad_h - r * dil_h) // stride_h
+            if p * stride_h + r * dil_h - pad_h == h and 0 <= p and p < P:
+                for s in range(S):
+                    first = s * dil_w - pad_w
+                    for q in range(max(0, -(first // stride_w)), min(Q, (W - 1 - first) // stride_w + 1)):
+                        v = q * stride_w + first
+                        for c in range(C):
+                            dx[n, h, v, c] += columns[n, p, q, (r * S + s) * C + c]
+
+
+@kernel
 def sum_parts(total, parts, count, n):
     """total[j] = sum_i parts[i, j], in the order of i. Parallel over j."""
     for j in prange(n):
