@@ -3,6 +3,7 @@
 import csv
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 import tinyseg as ts
-from tinyseg.checkpoint import part, read
+from tinyseg.checkpoint import part, read, write
 from tinyseg.cli import main
 from tinyseg.data.image import write_image, write_mask
 
@@ -199,8 +200,27 @@ def test_eval_prints_the_table(trained, data):
     text = run("eval", trained[0], "--data", data, "--flip", "--scales", 0.75, 1)
     for word in ("ground", "square", "mean IoU", "frequency-weighted IoU", "boundary F-score", "2 images"):
         assert word in text
-    text = run("eval", trained[0] / "last.npz", code=1)
-    assert "6 classes" in text and "knows 3" in text
+    again = run("eval", trained[0], "--flip", "--scales", 0.75, 1)  # knows what it was trained on
+    assert again.splitlines()[1:] == text.splitlines()[1:] and str(data) in again
+
+
+def test_eval_compares_the_names_of_the_classes(trained, tmp_path, capsys):
+    model = ts.models.create("unet", num_classes=6, width=2)
+    path = str(tmp_path / "other.npz")
+    ts.save(path, model, class_names=list("abcdef"))
+    assert main(["eval", path]) == 1
+    assert "classes are background, disc" in capsys.readouterr().err
+    ts.save(path, model, class_names=list(ts.data.Shapes().class_names))
+    assert main(["eval", path, "--split", "test"]) == 1
+    assert "no split 'test'" in capsys.readouterr().err
+    (tmp_path / "classes.txt").write_text("a\nb\nc\n")
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for i in range(2):
+        write_image(tmp_path / "images" / f"{i}.png", np.zeros((9, 9, 3), np.uint8))
+        write_mask(tmp_path / "masks" / f"{i}.png", np.zeros((9, 9), np.int32))
+    assert main(["eval", str(trained[0]), "--data", str(tmp_path)]) == 1
+    assert "classes are a, b, c, but" in capsys.readouterr().err
 
 
 def test_predict_writes_masks_of_the_images_size(trained, tmp_path):
@@ -252,6 +272,13 @@ def test_check_models_devices_and_version(data, capsys):
         (["train", "--amp"], 2, "not in this version"),
         (["train", "--resume"], 2, "needs --out"),
         (["train", "--epochs", "1", "--steps", "1"], 2, "one of them"),
+        (["train", "--scale", "0.5", "--out", "{tmp}/x"], 2, "--scale resizes"),
+        (["train", "--cache", "-1"], 2, "at least 0"),
+        (["train", "--crop", "65", "64", "--out", "{tmp}/x"], 1, "shapes are 64 64 pixels"),
+        (["train", "--split", "test", "--out", "{tmp}/x"], 1, "no split 'test'"),
+        (["train", "--batch", "801", "--out", "{tmp}/x"], 1, "cure: --batch 800"),
+        (["train", "--loss", "dice", "--border-weights", "--out", "{tmp}/x"], 2, "cure: --loss ce+dice"),
+        (["train", "--model", "unet_paper", "--width", "1", "--out", "{tmp}/x"], 1, "cannot take training"),
         (["train", "--model", "unett", "--out", "{tmp}/x"], 1, "did you mean 'unet'"),
         (["train", "--loss", "ce+magic", "--out", "{tmp}/x"], 1, "no 'magic'"),
         (["train", "--device", "tpu", "--out", "{tmp}/x"], 1, "device 'tpu' is unknown"),
@@ -283,9 +310,50 @@ def test_options_of_a_resumed_run_cannot_change(trained, capsys):
 
 def test_predict_names_what_it_cannot_read(trained, tmp_path, capsys):
     (tmp_path / "broken.png").write_bytes(b"no picture")
-    assert main(["predict", str(trained[0]), str(tmp_path / "broken.png"), "--out", str(tmp_path)]) == 1
+    assert main(["predict", str(trained[0]), str(tmp_path / "broken.png"), "--out", str(tmp_path / "out")]) == 1
     assert "broken.png: cannot be read" in capsys.readouterr().err
     assert main(["predict", str(trained[0]), "a/x.png", "b/x.png", "--out", str(tmp_path)]) == 2
+
+
+def test_predict_overwrites_nothing_that_was_given_or_just_written(trained, tmp_path, capsys):
+    names = [str(tmp_path / name) for name in ("a.png", "a_overlay.png", "m.png")]
+    for name in names:
+        write_image(name, ts.data.Shapes(size=16, seed=1)[0].image)
+    ts.save(tmp_path / "m.npz", ts.load(trained[0] / "best.npz"))
+    before = {p: p.read_bytes() for p in tmp_path.iterdir()}
+    here, out = ["--out", str(tmp_path)], ["--out", str(tmp_path / "out")]
+    for args in (
+        [str(trained[0]), names[0], *here],
+        [str(trained[0]), *names[:2], "--overlay", *out],
+        [str(trained[0]), names[1], names[0], "--overlay", *out],
+        [str(tmp_path / "m.npz"), names[2], "--probabilities", "--out", str(tmp_path / "out" / "..")],
+    ):
+        assert main(["predict", *args]) == 2
+        assert "would overwrite" in capsys.readouterr().err
+        assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
+    assert main(["predict", str(trained[0]), *names[:2], *out]) == 0
+
+
+def test_validation_masks_that_say_nothing(data, tmp_path, capsys):
+    shutil.copytree(data, tmp_path / "data")
+    for path in (tmp_path / "data" / "masks" / "val").iterdir():
+        write_mask(path, np.full((32, 32), 255, np.int32))
+    out = tmp_path / "run"
+    assert main(["train", "--data", str(tmp_path / "data"), "--width", "2", "--epochs", "2", "--batch", "6",
+                 "--border-weights", "--cache", "0", "--out", str(out)]) == 0  # fmt: skip
+    text = capsys.readouterr().out
+    assert "nothing could be measured" in text and "-1.0" not in text and "best mean IoU" not in text
+    assert (out / "best.npz").exists() and (out / "samples.png").exists()
+
+
+@pytest.mark.parametrize("training", [[1, 2], {"options": [1]}, {"options": {"augment": None}}, None])
+def test_a_last_npz_of_no_run_is_refused(trained, tmp_path, capsys, training):
+    header, arrays = read(trained[0] / "last.npz")
+    header["training"] = training
+    write(tmp_path / "last.npz", header, arrays)
+    assert main(["train", "--out", str(tmp_path), "--resume"]) == 1
+    text = capsys.readouterr().err
+    assert "last.npz: it does not say how the run was trained" in text and "fault of tinyseg" not in text
 
 
 def test_debug_shows_the_traceback(monkeypatch):

@@ -73,14 +73,13 @@ def test_a_warning_where_all_is_one_class():
         "pixel_accuracy": 0.5,
         "seconds": 3,
     }
-    result = {"found": np.array([0.0, 1.0]), "share": np.array([0.5, 0.5])}
+    result = {"found": np.array([0.0, 1.0]), "share": np.array([0.5, 0.5]), "iou": np.array([0.25, np.nan])}
     train.show_epoch(Progress(stream), row, result, ["cell", "wall"])
     assert "warning: nearly every pixel is predicted as 'wall'" in stream.getvalue()
     stream = io.StringIO()
-    train.show_epoch(
-        Progress(stream), row, {"found": np.array([0.4, 0.6]), "share": np.array([0.5, 0.5])}, ["cell", "wall"]
-    )
+    train.show_epoch(Progress(stream), row, {**result, "found": np.array([0.4, 0.6])}, ["cell", "wall"])
     assert "warning" not in stream.getvalue() and "mean IoU 0.2000" in stream.getvalue()
+    assert stream.getvalue().splitlines()[1].strip() == "IoU  cell 0.250  wall -"
 
 
 def test_losses_add_up_and_take_class_weights():
@@ -123,11 +122,48 @@ def test_biases_are_not_decayed(name):
 def test_augmented_images_have_one_size():
     shapes = Shapes(size=(40, 50), length=2)
     every = options(augment=list(train.AUGMENTATIONS), crop=None)
-    transform = train.augmentation(every, shapes, (0.5,) * 3, (0.25,) * 3)
+    transform = train.augmentation(every, train.crop_of(every, shapes), (0.5,) * 3, (0.25,) * 3)
     assert transform(shapes[0], np.random.default_rng(0)).image.shape == (40, 50, 3)
-    transform = train.augmentation(options(augment=[], crop=[16, 24]), shapes, (0.5,) * 3, (0.25,) * 3)
+    transform = train.augmentation(options(augment=[]), (16, 24), (0.5,) * 3, (0.25,) * 3)
     sample = transform(shapes[1], np.random.default_rng(0))
     assert sample.image.shape == (16, 24, 3) and sample.image.dtype == np.float32 and sample.mask.shape == (16, 24)
+
+
+def test_border_weights_are_made_behind_the_crop_and_weigh_cross_entropy():
+    mask = np.zeros((12, 20), np.int32)
+    mask[:, :6], mask[:, 8:14], mask[:, 16:] = 1, 1, 2
+    mask[0, :2] = 255
+    bare = Sample(np.zeros((12, 20, 3), np.uint8), mask)
+    instances = np.where(mask == 255, 0, mask)  # both parts of class 1 are one
+    told = Sample(bare.image, mask, np.where(instances == 2, 255, instances))
+    transform = train.augmentation(options(augment=[], border_weights=True), (12, 20), (0.5,) * 3, (0.25,) * 3)
+    by_mask, by_instances = (transform(s, np.random.default_rng(0)).weights for s in (bare, told))
+    cells = instances.copy()
+    cells[:, 8:14] = 3
+    np.testing.assert_array_equal(by_mask, ts.losses.unet_border_weights(cells))
+    np.testing.assert_array_equal(by_instances, ts.losses.unet_border_weights(instances))
+    assert by_mask[5, 7] > 5 > 2 > by_instances[5, 6] and by_instances[5, 14] > 5
+
+    logits = ts.tensor(np.random.default_rng(0).standard_normal((1, 8, 16, 3)).astype(np.float32))
+    batch = Batch(None, mask[None], None, by_mask[None], ())
+    middle = ts.losses.cross_entropy(logits, mask[None, 2:-2, 2:-2], pixel_weight=by_mask[None, 2:-2, 2:-2]).item()
+    assert train.make_loss(options(), None)(logits, batch).item() == pytest.approx(middle)
+    dice = ts.losses.dice(logits, mask[None, 2:-2, 2:-2]).item()
+    assert train.make_loss(options(loss="dice+ce"), None)(logits, batch).item() == pytest.approx(middle + dice)
+
+
+def test_a_crop_that_the_model_cannot_take_is_refused():
+    model = ts.models.create("unet_paper", 2, width=1)
+    train.check_crop(model, "unet_paper", (188, 204))
+    with pytest.raises(train.TrainError, match="200 512 pixels.*--crop 188 508 or --crop 204 524"):
+        train.check_crop(model, "unet_paper", (200, 512))
+    train.check_crop(ts.models.create("unet", 2, width=1), "unet", (7, 9))
+
+
+def test_the_synthetic_shapes_have_two_splits():
+    assert len(train.open_set(options(), "train")) == 800 and len(train.open_set(options(), "val")) == 100
+    with pytest.raises(ValueError, match="no split 'test'"):
+        train.open_set(options(), "test")
 
 
 def test_the_first_ctrl_c_asks_and_the_second_stops():

@@ -22,6 +22,7 @@ TRAIN = {
     "augment": ["flip"], "batch": 8, "workers": 2, "device": "auto", "epochs": None, "steps": None, "lr": None,
     "optimizer": "adamw", "schedule": "poly", "warmup": None, "weight_decay": 0.01, "clip": 0.0, "class_weights": None,
     "loss": "cross_entropy", "seed": 0, "out": None, "save_every": 60.0, "resume": False, "amp": False,
+    "cache": 1.0, "border_weights": False,
 }  # fmt: skip
 FREE_ON_RESUME = {
     "out",
@@ -29,6 +30,7 @@ FREE_ON_RESUME = {
     "workers",
     "device",
     "data",
+    "cache",
     "save_every",
     "epochs",
     "steps",
@@ -78,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
         commands,
         "train",
         train,
-        "Train a model. Without options: a small U-Net on synthetic shapes, in about a minute.",
+        "Train a model. Without options: a small U-Net on synthetic shapes.",
     )
     add = p.add_argument
     # fmt: off
@@ -91,10 +93,13 @@ def parser() -> argparse.ArgumentParser:
         choices=["none", "flip", "vflip", "rotate", "elastic", "scale", "color", "blur"])
     add("--batch", type=_count, metavar="N", help="images a step (8)")
     add("--workers", type=int, metavar="N", help="threads that load images (2)")
+    add("--cache", type=_not_negative, metavar="GB", help="memory for images that were read once, in GiB (1)")
     add("--model", metavar="NAME", help="see `tinyseg models` (unet)")
     add("--width", type=_count, metavar="N", help="channels of the first stage (the model's own; 16 for the shapes)")
     add("--loss", metavar="NAME", help="cross_entropy (ce), dice, focal, lovasz, or a sum such as ce+dice (ce)")
     add("--class-weights", choices=["median"], help="weigh classes by median frequency")
+    add("--border-weights", action="store_true",
+        help="weigh pixels between objects that nearly touch as the U-Net paper does (in cross_entropy)")
     add("--optimizer", choices=["sgd", "adam", "adamw"], help="(adamw)")
     add("--lr", type=_positive, help="learning rate (0.001; 0.01 with sgd; 0.004 for the shapes)")
     add("--schedule", choices=["constant", "poly", "cosine", "step"], help="of the learning rate (poly)")
@@ -113,8 +118,8 @@ def parser() -> argparse.ArgumentParser:
 
     p = _command(commands, "eval", evaluate, "Measure a model on a data set.")
     p.add_argument("model", metavar="RUN", help="a run folder or an .npz")
-    p.add_argument("--data", metavar="DIR", help="a data set; without it, the synthetic shapes")
-    p.add_argument("--split", default="val", metavar="NAME", help="(val)")
+    p.add_argument("--data", metavar="DIR", help="a data set (what the run was trained on)")
+    p.add_argument("--split", metavar="NAME", help="(what the run validated on, else val)")
     _prediction_options(p)
 
     p = _command(commands, "predict", predict, "Segment photographs of any size.")
@@ -148,11 +153,9 @@ def complete(options) -> argparse.Namespace:
     given = {k: v for k, v in vars(options).items() if k in TRAIN}
     base = dict(TRAIN)
     if given.get("resume"):
-        from .checkpoint import read
-
         if "out" not in given:
             raise UsageError("--resume needs --out DIR, the run folder to go on with")
-        base |= read(Path(given["out"]) / "last.npz")[0].get("training", {}).get("options", {})
+        base |= _options_of(Path(given["out"]) / "last.npz")
         changed = [k for k in given if k not in FREE_ON_RESUME and given[k] != base.get(k)]
         if changed:
             raise UsageError(
@@ -165,10 +168,15 @@ def complete(options) -> argparse.Namespace:
             base["steps"] = None
     full = argparse.Namespace(**{**base, **given}, command_line=options.command_line)
     demo = full.data is None
+    full.data = full.data if demo else str(Path(full.data).resolve())  # `eval` may be called from elsewhere
     if full.amp:
         raise UsageError("--amp: mixed precision is not in this version; cure: leave it out")
     if full.epochs and full.steps and not full.resume:
         raise UsageError("--epochs and --steps: give one of them")
+    if demo and full.scale != 1:
+        raise UsageError("--scale resizes images of files; the synthetic shapes are 64 pixels large; cure: --data DIR")
+    if full.border_weights and not {"ce", "cross_entropy"} & set(full.loss.split("+")):
+        raise UsageError(f"--border-weights need cross-entropy; --loss is {full.loss}; cure: --loss ce+{full.loss}")
     if "none" in full.augment:
         full.augment = []
     if full.steps is None and full.epochs is None:
@@ -185,6 +193,17 @@ def complete(options) -> argparse.Namespace:
     return full
 
 
+def _options_of(path: Path) -> dict:
+    """The options of `train` that a last.npz was made with."""
+    from .checkpoint import CheckpointError, read
+
+    training = read(path)[0].get("training")
+    options = training.get("options") if isinstance(training, dict) else None
+    if not isinstance(options, dict) or not isinstance(options.get("augment", []), list):
+        raise CheckpointError(f"{path}: it does not say how the run was trained; cure: the last.npz of a run folder")
+    return {name: value for name, value in options.items() if name in TRAIN}
+
+
 def evaluate(options) -> int:
     """tinyseg eval"""
     from . import report
@@ -192,12 +211,17 @@ def evaluate(options) -> int:
     from .train import open_set
 
     model, progress = _load(options), _progress()
-    dataset = open_set(argparse.Namespace(data=options.data, scale=model.info.scale, val_split="val"), options.split)
-    expected, found = len(model.info.class_names), len(dataset.class_names)
+    last = _model_file(options.model).with_name("last.npz")
+    run = _options_of(last) if options.data is None and last.is_file() else {}
+    data, split = options.data or run.get("data"), options.split or run.get("val_split") or "val"
+    dataset = open_set(argparse.Namespace(data=data, scale=model.info.scale), split)
+    expected, found = model.info.class_names, list(dataset.class_names)
     if found != expected:
         raise ValueError(
-            f"{options.data}: {found} classes, but {options.model} knows {expected}; cure: the data it was trained on"
+            f"{data or 'the synthetic shapes'}: the classes are {_some(found)}, but {options.model} knows "
+            f"{_some(expected)}; cure: --data DIR, the data it was trained on"
         )
+    progress.say(f"{data or 'synthetic shapes'}, {split}: {len(dataset)} images")
     result = evaluate(model, dataset, progress, _views(options), boundary=True, pictures=0)
     progress.say(report.class_table(model.info.class_names, result["iou"], result["share"]))
     progress.say(
@@ -216,14 +240,10 @@ def predict(options) -> int:
     from .data import image as files
     from .predict import predict
 
+    _refuse_overwriting(options)
     model, progress = _load(options), _progress()
     palette = files.palette_of(np.asarray(model.info.palette))
     options.out.mkdir(parents=True, exist_ok=True)
-    stems = [path.stem for path in options.images]
-    if len(set(stems)) < len(stems):
-        raise UsageError(
-            "two images have the same name; their masks would overwrite each other: predict them into two folders"
-        )
     for path in options.images:
         image = files.read_image(path, len(model.info.mean) if len(model.info.mean) in (1, 3) else None)
         view = _views(options)
@@ -243,6 +263,26 @@ def predict(options) -> int:
         seen = [f"{model.info.class_names[k]} {100 * share[k]:.1f} %" for k in np.argsort(-share) if share[k] > 0]
         progress.say(f"{target}  {mask.shape[1]}x{mask.shape[0]}  {', '.join(seen[:5])}")
     return 0
+
+
+def _refuse_overwriting(options) -> None:
+    """UsageError where `predict` would write over one of its inputs, or one file twice; before anything is done."""
+    endings = [".png", *["_overlay.png"] * options.overlay, *[".npz"] * options.probabilities]
+    taken = {_same(path): f"the input {path}" for path in (*options.images, _model_file(options.model))}
+    for path in options.images:
+        for ending in endings:
+            target = options.out / f"{path.stem}{ending}"
+            if other := taken.get(_same(target)):
+                raise UsageError(
+                    f"{target}, the result of {path}, would overwrite {other}; cure: another --out, or predict images "
+                    "of like names one after the other into folders of their own"
+                )
+            taken[_same(target)] = f"the result of {path}"
+
+
+def _same(path: Path) -> str:
+    """Equal for equal files, behind links and on disks that take A for a."""
+    return os.path.normcase(path.resolve())
 
 
 def check(options) -> int:
@@ -284,17 +324,28 @@ def devices(options) -> int:
 
 
 def _load(options):
-    """The model of a run folder (its best) or of an .npz, on --device."""
-    from .checkpoint import CheckpointError, load
+    """The model of a run folder or of an .npz, on --device."""
+    from .checkpoint import load
     from .device import get_device
 
-    path = Path(options.model)
-    if path.is_dir():
-        found = [path / name for name in ("best.npz", "last.npz") if (path / name).is_file()]
-        if not found:
-            raise CheckpointError(f"{path}: no best.npz and no last.npz in it; cure: a run folder of `tinyseg train`")
-        path = found[0]
-    return load(path, get_device(options.device))
+    return load(_model_file(options.model), get_device(options.device))
+
+
+def _model_file(run: str) -> Path:
+    """The best model of a run folder, or the .npz itself."""
+    from .checkpoint import CheckpointError
+
+    path = Path(run)
+    if not path.is_dir():
+        return path
+    found = [path / name for name in ("best.npz", "last.npz") if (path / name).is_file()]
+    if not found:
+        raise CheckpointError(f"{path}: no best.npz and no last.npz in it; cure: a run folder of `tinyseg train`")
+    return found[0]
+
+
+def _some(names) -> str:
+    return ", ".join(names[:8]) + (f" ... ({len(names)} in all)" if len(names) > 8 else "")
 
 
 def _views(options) -> dict:
@@ -343,6 +394,13 @@ def _count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected a whole number of at least 1")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: expected a number of at least 0")
     return value
 
 

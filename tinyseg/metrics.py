@@ -23,8 +23,8 @@ class ConfusionMatrix:
 
     Example:
         confusion = ConfusionMatrix(num_classes=11)
-        for image, mask in val:
-            confusion.update(predict(image), mask)
+        for i in range(len(val)):
+            confusion.update(ts.predict(model, val[i].image), val[i].mask)
         print(confusion.mean_iou(), confusion.iou())
     """
 

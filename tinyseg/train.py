@@ -2,7 +2,8 @@
 
 A run is a folder. last.npz holds all that the next step depends on (weights, running statistics, the optimiser's
 arrays, generators, the number of the next batch), and the loader's batches depend on (seed, epoch, number) alone, so a
-run that was killed goes on to the bit. metrics.csv and the pictures are written anew from what last.npz knows.
+run that was killed goes on to the bit. metrics.csv and curves.png are written anew from what last.npz knows;
+best.npz and samples.png at each validation that is the best so far.
 """
 
 import csv
@@ -13,17 +14,19 @@ import signal
 import threading
 import time
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from . import __version__, checkpoint, losses, models, optim, report
 from .checkpoint import Info
-from .data import Loader, Shapes
+from .data import IGNORE, DataError, Loader, Sample, Shapes
 from .data import open as open_data
 from .data import transforms as t
 from .device import get_device
 from .evaluate import evaluate
+from .losses.border import connected_components
 from .tensor import tensor
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's photographs, in [0, 1]; the usual choice
@@ -58,18 +61,26 @@ def train(options: Namespace, progress: report.Progress) -> bool:
     train_set, val_set = open_set(options, options.split), open_set(options, options.val_split)
     channels, names = train_set.in_channels, list(train_set.class_names)
     mean, std = (MEAN, STD) if channels == 3 else ((0.45,), (0.23,))
+    size = crop_of(options, train_set)
+    if len(train_set) < options.batch:
+        raise TrainError(
+            f"--batch {options.batch}: there are {len(train_set)} images to train on, not one batch; "
+            f"cure: --batch {len(train_set)}"
+        )
     loader = Loader(
         train_set,
         options.batch,
         seed=options.seed,
         workers=options.workers,
         drop_last=True,
-        transform=augmentation(options, train_set, mean, std),
+        transform=augmentation(options, size, mean, std),
+        cache_bytes=int(options.cache * 2**30),
     )
     steps = options.steps or options.epochs * len(loader)
 
     # Model, loss, optimiser
     model = make_model(options, len(names), channels).to(device)
+    check_crop(model, options.model, size)
     model.info = Info(names, np.asarray(train_set.palette)[: len(names)].tolist(), list(mean), list(std), options.scale)
     loss_of = make_loss(options, train_set)
     optimizer = make_optimizer(options, model)
@@ -159,8 +170,8 @@ def train(options: Namespace, progress: report.Progress) -> bool:
             show_epoch(progress, row, result, names)
             model.info.epoch, model.info.step = at["epoch"], at["step"]
             model.info.metrics = {k: row[k] for k in ("mean_iou", "pixel_accuracy", "val_loss")}
-            if row["mean_iou"] >= at["best"]:
-                at["best"] = row["mean_iou"]
+            if not row["mean_iou"] < at["best"]:  # also where it is nan: there nothing is ever better
+                at["best"] = row["mean_iou"] if math.isfinite(row["mean_iou"]) else at["best"]
                 checkpoint.save(out / "best.npz", model)
                 report.samples(out / "samples.png", result["samples"], names, model.info.palette)
             write_metrics(out, at["history"], past)
@@ -169,8 +180,9 @@ def train(options: Namespace, progress: report.Progress) -> bool:
 
     if result:
         progress.say(report.class_table(names, result["iou"], result["share"]))
+    best = f"best mean IoU {at['best']:.4f}" if at["best"] >= 0 else "no mean IoU: nothing could be measured"
     progress.say(
-        f"best mean IoU {at['best']:.4f}; {report.duration(at['seconds'])}, peak memory {report.peak_memory()}\n"
+        f"{best}; {report.duration(at['seconds'])}, peak memory {report.peak_memory()}\n"
         f"{out}: samples.png curves.png metrics.csv best.npz last.npz command.txt"
     )
     return True
@@ -182,19 +194,64 @@ def train(options: Namespace, progress: report.Progress) -> bool:
 def open_set(options: Namespace, split: str):
     """The data set of a split: --data, or Shapes, whose validation images come from another seed."""
     if options.data is None:
-        return (
-            Shapes(size=64, length=100, seed=10_000)
-            if split == options.val_split
-            else Shapes(size=64, length=800, seed=1)
-        )
+        if split == "train":
+            return Shapes(size=64, length=800, seed=1)
+        if split == "val":
+            return Shapes(size=64, length=100, seed=10_000)
+        raise DataError(f"the synthetic shapes have no split {split!r}; cure: --split train or val, or --data DIR")
     return open_data(options.data, split=split, **({} if options.scale == 1 else {"scale": options.scale}))
 
 
-def augmentation(options: Namespace, dataset, mean, std) -> t.Compose:
+def crop_of(options: Namespace, dataset) -> tuple[int, int]:
+    """The size of the training images: --crop, or the first image's, at most 512."""
+    if options.crop is None:
+        return tuple(min(n, 512) for n in dataset[0].image.shape[:2])
+    if options.data is None and any(want > have for want, have in zip(options.crop, dataset.size)):
+        raise TrainError(f"--crop {_sides(options.crop)}: the synthetic shapes are {_sides(dataset.size)} pixels large")
+    return tuple(options.crop)
+
+
+def check_crop(model, name: str, size: tuple[int, int]) -> None:
+    """Raise TrainError where a model of valid convolutions cannot take the crop, naming crops that it can."""
+    valid = getattr(model, "valid_size", lambda n: n)
+    if all(valid(n) == n for n in size):
+        return
+    larger = [valid(n) for n in size]
+    smaller = [next((m for m in range(n, 0, -1) if valid(m) == m), valid(n)) for n in size]
+    cures = " or ".join(f"--crop {_sides(sides)}" for sides in dict.fromkeys((tuple(smaller), tuple(larger))))
+    raise TrainError(
+        f"--model {name} cannot take training images of {_sides(size)} pixels (height, width); cure: {cures}, or "
+        "--model unet, which takes any size"
+    )
+
+
+def _sides(size):
+    return " ".join(map(str, size))
+
+
+def augmentation(options: Namespace, size: tuple[int, int], mean, std) -> t.Compose:
     """What happens to a training image: --augment in the table's order, a crop of one size for all, normalisation."""
     chosen = [AUGMENTATIONS[name] for name in AUGMENTATIONS if name in options.augment]
-    size = tuple(options.crop) if options.crop else tuple(min(n, 512) for n in dataset[0].image.shape[:2])
-    return t.Compose([*chosen, t.RandomCrop(size), t.Normalize(mean, std)])
+    borders = [border_weights] * options.border_weights  # behind the crop: of what the network sees
+    return t.Compose([*chosen, t.RandomCrop(size), *borders, t.Normalize(mean, std)])
+
+
+def border_weights(sample: Sample, rng: np.random.Generator | None = None) -> Sample:
+    """A transform: U-Net's weight map, from the instances where the sample has them, else from the mask's parts."""
+    if sample.instances is None:
+        cells = parts_of(sample.mask)
+    else:  # numbered anew: in the map's eyes 255 could mean ignore
+        cells = np.searchsorted(np.union1d([0], sample.instances), sample.instances)
+    return replace(sample, weights=losses.unet_border_weights(cells))
+
+
+def parts_of(mask: np.ndarray) -> np.ndarray:
+    """Instances as a mask shows them: the parts of each class (but 0 and 255) that hang together, (H, W) int32."""
+    cells = np.zeros(mask.shape, np.int32)
+    for k in np.unique(mask[(mask != 0) & (mask != IGNORE)]):
+        part = connected_components(mask == k)
+        cells[part > 0] = part[part > 0] + cells.max()
+    return cells
 
 
 def make_model(options: Namespace, classes: int, channels: int):
@@ -204,7 +261,10 @@ def make_model(options: Namespace, classes: int, channels: int):
 
 
 def make_loss(options: Namespace, dataset):
-    """The function (logits, batch) -> scalar Tensor of --loss, such as "ce+dice", with --class-weights."""
+    """The function (logits, batch) -> scalar Tensor of --loss, such as "ce+dice", with --class-weights.
+
+    The weights of a batch's pixels (--border-weights) are those of cross-entropy; the other losses take none.
+    """
     unknown = [name for name in options.loss.split("+") if name not in LOSSES]
     if unknown:
         raise TrainError(
@@ -219,7 +279,10 @@ def make_loss(options: Namespace, dataset):
 
     def loss_of(logits, batch):
         target = match(batch.masks, logits.shape[1:3])
-        return sum(part(logits, target, weight=weight) for part in parts)
+        pixels = {} if batch.weights is None else {"pixel_weight": match(batch.weights, logits.shape[1:3])}
+        return sum(
+            part(logits, target, weight=weight, **(pixels if part is losses.cross_entropy else {})) for part in parts
+        )
 
     return loss_of
 
@@ -253,11 +316,18 @@ def make_schedule(options: Namespace, steps: int) -> optim.Schedule:
 
 
 def show_epoch(progress: report.Progress, row: dict, result: dict, names: list[str]) -> None:
-    """One line an epoch, and a warning where the model has given up on all classes but one."""
+    """Two lines an epoch, the second with the IoU of each class, and a warning where all is one class, or ignored."""
+    each = [f"{name} {v:.3f}" if np.isfinite(v) else f"{name} -" for name, v in zip(names, result["iou"])]
     progress.say(
         f"epoch {row['epoch']:3}  step {row['step']:5}  loss {row['train_loss']:.4f}  val loss {row['val_loss']:.4f}  "
         f"mean IoU {row['mean_iou']:.4f}  pixel accuracy {row['pixel_accuracy']:.4f}  {report.duration(row['seconds'])}"
     )
+    progress.say(f"           IoU  {'  '.join(each)}")
+    if not math.isfinite(row["mean_iou"]):
+        progress.say(
+            "warning: nothing could be measured: every pixel of the validation masks is 255 (ignored); cure: another "
+            "--val-split, or other masks (tinyseg check DIR)"
+        )
     if result["found"].max() > 0.999 and result["share"].max() < 0.99:
         progress.say(
             f"warning: nearly every pixel is predicted as {names[int(result['found'].argmax())]!r}. Early on this is "
@@ -289,6 +359,8 @@ def resume(path: Path, model, optimizer) -> tuple[dict, list[float]]:
         optimizer.load_state_dict(checkpoint.part(arrays, "optimizer"))
         model.set_random_state(header["training"]["random"])
         at, past = header["training"]["at"], arrays["training/losses"].tolist()
+        if missing := {"epoch", "batch", "step", "seconds", "best", "history"} - set(at):
+            raise ValueError(f"it does not say {', '.join(sorted(missing))}")
         if at["step"] != len(past):
             raise ValueError(f"{len(past)} losses for {at['step']} steps")
     except (KeyError, TypeError, ValueError, IndexError) as error:

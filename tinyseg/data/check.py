@@ -19,7 +19,7 @@ CURES = {
     "no image file": "add it, or take its name out of the split's text file",
     "no mask file": "add it under the image's name, or list only the annotated images in train.txt and val.txt",
     "mask without image": "add the image or delete the mask; the names must agree up to the ending",
-    "two files of one name": "delete or rename one, for only the last is read: names must differ in more than the ending",
+    "two files of one name": "delete or rename one: only the last is read; names must differ in more than the ending",
     "in two splits": "take it out of one: a model must not be judged on what it was trained on",
     "unreadable image": "copy or export it again, or take it out of the set",
     "unreadable mask": "export it again as index PNG; for coloured masks say each class's colour in classes.txt, "

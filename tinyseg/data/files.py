@@ -50,8 +50,8 @@ class Files:
         self.items = self.find(path, split)
         _refuse_gaps(self.items, f"{path} ({split})")
         if double := twins(self.items):
-            raise DataError(f"{path} ({split}): two files of one name ({listed(double)}), of which only one would be read: "
-                            "delete or rename the other; names must differ in more than their ending")
+            raise DataError(f"{path} ({split}): two files of one name ({listed(double)}), of which only one would be "
+                            "read: delete or rename the other; names must differ in more than their ending")
         everything = self.find(path, "all")  # so that train and val agree on classes and channels
         self.labels = labels or self.labels_of(path, [item.mask for item in everything if item.mask])
         if self.labels.remark:
