@@ -40,8 +40,6 @@ OUTSIDE = {
     "PIL": ("data/image.py", "report.py"),
 }
 
-TAKES_OPTIONS = ("models/__init__.py",)  # `create` takes those of every model, and names the ones that a model lacks
-
 
 def room_of(path: str) -> str:
     return path.split("/")[0].removesuffix(".py")
@@ -87,7 +85,7 @@ def broken_rules(path: str, source: str) -> list[str]:
                 broken.append(f"line {node.lineno} asks which device it is on")
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "compiled" and room != "device":
             broken.append(f"line {node.lineno} runs a kernel without Device.launch")
-        if isinstance(node, ast.FunctionDef | ast.Lambda) and node.args.kwarg and path not in TAKES_OPTIONS:
+        if isinstance(node, ast.FunctionDef | ast.Lambda) and node.args.kwarg:
             broken.append(f"line {node.lineno} takes **{node.args.kwarg.arg}")
         if isinstance(node, ast.ClassDef) and any(k.arg == "metaclass" for k in node.keywords):
             broken.append(f"class {node.name} has a metaclass")

@@ -1,6 +1,9 @@
+import copy
+import pickle
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,7 +55,7 @@ def test_arrays(device):
     host[...] = 0
     assert device.numpy(a)[2, 1] == 5
     b = device.copy(a[1:])
-    assert b.flags.c_contiguous and device.address(b) != device.address(a)
+    assert b.flags.c_contiguous and device.owner(b) != device.owner(a) == device.owner(a[1:].reshape(-1))
     assert_array_equal(device.numpy(b), device.numpy(a)[1:])
     assert_array_equal(device.numpy(device.zeros((3, 500))), np.zeros((3, 500), np.float32))
     assert device.empty((4, 1000), np.int32).dtype == np.int32
@@ -102,7 +105,7 @@ def test_a_device_must_say_how():
         lambda: d.empty(1),
         lambda: d.array([1]),
         lambda: d.numpy(1),
-        lambda: d.address(1),
+        lambda: d.owner(1),
         lambda: d.launch(axpy),
     ):
         with pytest.raises(NotImplementedError):
@@ -123,3 +126,22 @@ def test_tensors_of_two_devices_do_not_mix():
 
 def test_cupy_is_not_loaded_for_the_cpu():
     assert "cupy" not in sys.modules or any(name.startswith("cuda") for name in ts.device._devices)
+
+
+def test_a_copy_or_pickle_of_what_holds_a_device_is_on_the_same_one():
+    model = ts.nn.Sequential(ts.nn.Conv2d(2, 3, 3), ts.nn.Dropout(0.5))
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert twin[0].weight.device is get_device("cpu") and twin[0].weight is not model[0].weight
+        assert_array_equal(twin[0].weight.numpy(), model[0].weight.numpy())
+        twin[0].weight.data.fill(0)
+        assert model[0].weight.numpy().any()
+
+
+def test_a_user_without_a_home_only_has_no_cache(monkeypatch):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("TINYSEG_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", nowhere)
+    assert "not cached (no home folder" in ts.device.usable_devices()["cpu"]

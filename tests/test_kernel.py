@@ -188,3 +188,65 @@ def test_a_body_without_source_is_refused():
     exec("def typed(y, n):\n    for i in prange(n):\n        y[i] = 1", scope)
     with pytest.raises(TypeError, match="typed: its source cannot be read"):
         get_device("cpu").launch(kernel(scope["typed"]), np.zeros(3), 3)
+
+
+def test_a_range_has_one_end():
+    @kernel
+    def later(y, n):
+        for i in prange(1, n):
+            y[i] = 1
+
+    with pytest.raises(
+        TypeError, match=r"kernel later: prange\(1, n\) has 2 arguments, expected one; cure: count from"
+    ):
+        get_device("cpu").launch(later, np.zeros(3), 3)
+
+
+def test_a_variable_of_the_function_around_is_refused():
+    step = 3
+
+    @kernel
+    def closed(y, n):
+        for i in prange(n):
+            y[i] = step
+
+    with pytest.raises(TypeError, match="kernel closed: it takes step from the function around it; cure: an argument"):
+        get_device("cpu").launch(closed, np.zeros(3), 3)
+
+
+def test_packages_beside_a_users_kernel_are_not_the_users(tmp_path):
+    site = tmp_path / ".venv" / "lib" / "site-packages"
+    site.mkdir(parents=True)
+    (site / "other.py").write_text("def far(x):\n    return x")
+    (tmp_path / "near.py").write_text("def near(x):\n    return x")
+    (tmp_path / "mine.py").write_text("from other import far\nfrom near import near\ndef f(x):\n    far(near(x))")
+    (site / "alone.py").write_text("from other import far\ndef g(x):\n    far(x)")
+    code = "import mine, alone; from tinyseg.jit import _reached_files as r; print(r(mine.f), r(alone.g))"
+    path = os.pathsep.join(map(str, (tmp_path, site, Path(tinyseg.__file__).parents[1])))
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+        check=True,
+        cwd=tmp_path,
+    ).stdout
+    assert "mine.py" in out and "near.py" in out and "alone.py" in out and "other.py" not in out
+
+
+def test_tinysegs_own_files_count_where_it_is_installed(tmp_path):
+    site = tmp_path / "site-packages"
+    shutil.copytree(Path(tinyseg.__file__).parent, site / "tinyseg", ignore=shutil.ignore_patterns("__pycache__"))
+    code = (
+        "from tinyseg.jit import _reached_files; from tinyseg.ops.softmax import softmax_forward as kernel;"
+        "print(_reached_files(kernel.body))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(site)},
+        cwd=site,
+        check=True,
+    ).stdout
+    assert str(site) in out and "softmax.py" in out and "exponential.py" in out

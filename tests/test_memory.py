@@ -128,3 +128,59 @@ def test_threads():
     for t in threads:
         t.join()
     assert not errors
+
+
+def step(pool, sizes):
+    """Forward keeps all, backward takes as much again and frees both."""
+    forward = [pool.empty(n, np.uint8) for n in sizes]
+    for n in reversed(sizes):
+        pool.empty(n, np.uint8)
+        forward.pop()
+
+
+def system_calls(monkeypatch):
+    real, calls = np.empty, []
+
+    def empty(n, dtype):
+        calls.append(n)
+        return real(n, dtype)
+
+    monkeypatch.setattr(np, "empty", empty)
+    return calls
+
+
+def test_steps_of_changing_sizes_do_not_hoard():
+    pool, rng = Pool(), np.random.default_rng(0)
+    for _ in range(300):
+        step(pool, [int(n) for n in 10_000 * 2 ** rng.uniform(0, 5) * 2 ** rng.uniform(-1, 1, 20)])
+        assert pool.held <= 4 * pool.peak
+    step(pool, [5000] * 10)
+    for n in range(200):  # small ones from here on: what the large ones left is stale in the end
+        step(pool, [5000] * 9 + [6000 + 700 * n])
+    pool.trim()
+    assert pool.held == pool.in_use == pool.idle == 0
+
+
+def test_stale_blocks_are_handed_back_when_new_ones_are_asked_for():
+    pool = Pool()
+    for n in (100_000, 150_000, 230_000, 340_000):
+        step(pool, [n] * 4)
+    assert pool.idle > 1.5 * pool.peak
+    for _ in range(100):
+        step(pool, [200_000] * 4)
+    step(pool, [50_000] * 2)
+    assert pool.idle <= 0.8 * pool.peak
+
+
+def test_steady_steps_ask_the_system_for_nothing(monkeypatch):
+    pool, rng = Pool(), np.random.default_rng(1)
+    kept = pool.empty(50_000, np.uint8)
+    training, validation = ([int(n) for n in rng.integers(5000, 500_000, 30)] for _ in range(2))
+    for _ in range(3):
+        step(pool, training)
+        step(pool, validation)
+    calls = system_calls(monkeypatch)
+    for _ in range(50):
+        step(pool, training)
+        step(pool, validation)
+    assert not calls and kept.size

@@ -128,7 +128,7 @@ def test_wrong_use_is_refused():
     with pytest.raises(ValueError, match="needs a momentum"):
         optim.SGD([p], lr=0.1, nesterov=True)
     with pytest.raises(ValueError, match=r"0.velocity: got \(2,\), expected \(1,\)"):
-        optim.SGD([p], lr=0.1).load_state_dict({"0.velocity": np.zeros(2), "0.steps": np.array(1)})
+        optim.SGD([p], 0.1, 0.9).load_state_dict({"0.velocity": np.zeros(2), "0.steps": np.array(1)})
     with pytest.raises(ValueError, match="3.steps: got .*, expected nothing"):
         optim.SGD([p], lr=0.1).load_state_dict({"3.velocity": np.zeros(1), "3.steps": np.array(1)})
     with pytest.raises(ValueError, match="do not fit Adam.*0.m: got nothing"):
@@ -174,3 +174,16 @@ def test_schedules():
     for maker in (optim.poly, optim.cosine, lambda n: optim.warm_up(optim.constant(), n)):
         with pytest.raises(ValueError, match="expected at least 1"):
             maker(0)
+
+
+def test_without_momentum_nothing_is_kept():
+    p = Parameter(np.ones(3))
+    optimizer = optim.SGD([p], lr=0.5)
+    p.grad = ts.tensor(np.ones(3, np.float32))
+    optimizer.step()
+    assert optimizer.state_dict().keys() == {"0.steps"} and p.numpy().tolist() == [0.5] * 3
+    other = optim.SGD([p], lr=0.5)
+    other.load_state_dict(optimizer.state_dict())
+    optimizer.groups[0]["momentum"] = 0.9  # groups may change between steps
+    optimizer.step()
+    assert optimizer.state_dict().keys() == {"0.steps", "0.velocity"} and p.numpy().tolist() == [0] * 3

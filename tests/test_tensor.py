@@ -318,3 +318,22 @@ def test_threads_can_build_and_walk_graphs_side_by_side():
     for k, grad in results.items():
         assert (grad == (2 if k > 0 else 0)).all()
     assert len(results) == 5
+
+
+def test_no_two_leaves_share_the_memory_of_their_gradients(device):
+    a, b, c = (ts.tensor(np.ones((n, 3)), device, requires_grad=True) for n in (4, 2, 2))
+    (a + ts.ops.concat([b, c], axis=0)).backward(np.ones((4, 3)))
+    c.grad.data *= 5
+    b.grad.data *= 3
+    assert (a.grad.numpy() == 1).all() and (b.grad.numpy() == 3).all() and (c.grad.numpy() == 5).all()
+
+
+def test_a_gradient_given_as_a_tensor_is_cast_and_must_be_on_the_same_device():
+    class Elsewhere(type(ts.device.get_device("cpu"))):
+        name = "elsewhere"
+
+    x = ts.tensor(np.ones((2, 3), np.float32), requires_grad=True)
+    (x * 2).backward(ts.tensor(np.full((2, 3), 3, np.float64)))
+    assert x.grad.dtype == np.float32 and (x.grad.numpy() == 6).all()
+    with pytest.raises(ValueError, match=r"backward: grad is on 'elsewhere', the tensor on 'cpu'; cure: grad.to"):
+        (x * 2).backward(ts.tensor(np.ones((2, 3)), Elsewhere()))

@@ -261,7 +261,7 @@ def _build(path, header, weights):
             f"{path}: its header promises {config}, which its weights do not bear out; do not trust it"
         )
     try:
-        return models.create(**config)
+        return models.build(config)
     except Exception as error:
         raise CheckpointError(f"{path}: its model cannot be built from {config} ({_words(error)})") from error
 

@@ -46,8 +46,8 @@ class Device:
         """Copy an array of this device to the host."""
         raise NotImplementedError
 
-    def address(self, array) -> int:
-        """Where an array's first element lies."""
+    def owner(self, array) -> int:
+        """A number for the memory that an array lies in: the same for all views of one block while it lives."""
         raise NotImplementedError
 
     def launch(self, kernel: Kernel, *args) -> None:
@@ -62,6 +62,9 @@ class Device:
 
     def __repr__(self):
         return f"device({self.name!r})"
+
+    def __reduce__(self):  # a copy, or what a pickle holds, is the device of that name
+        return get_device, (self.name,)
 
 
 class Cpu(Device):
@@ -95,8 +98,10 @@ class Cpu(Device):
     def numpy(self, array):
         return np.array(array)
 
-    def address(self, array):
-        return array.__array_interface__["data"][0]
+    def owner(self, array):
+        while getattr(array, "base", None) is not None:
+            array = array.base
+        return id(array)
 
     def launch(self, kernel, *args):
         with self._one_at_a_time:
@@ -142,8 +147,9 @@ def usable_devices() -> dict[str, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = os.environ.get("NUMBA_NUM_THREADS", cores)
     cupy = "CuPy is installed" if importlib.util.find_spec("cupy") else "CuPy is not installed"
+    cached = f"cached in {cache_folder()}" if cache_folder() else "not cached (no home folder; TINYSEG_CACHE names one)"
     return {
-        "cpu": f"usable: {threads} threads, kernels cached in {cache_folder()}",
+        "cpu": f"usable: {threads} threads, kernels {cached}",
         "cuda": f"not in this version ({cupy})",
         "emulated": "not in this version",
     }

@@ -292,12 +292,12 @@ def adjoint_check(fn: Callable, x, y=None, device: str | Device = "cpu", rtol: f
     z, (a, b) = rng.standard_normal(x.shape), rng.uniform(0.5, 2, 2)
     Az, both = point.y(z), point.y(a * x + b * z)
     sum_of_both = a * Ax + b * Az
-    error = np.nan_to_num(np.abs(both - sum_of_both), nan=np.inf)
-    at = int(np.argmax(error)) if error.size else ...
-    index = [int(k) for k in np.unravel_index(at, shapes[0])] if error.size else []
+    gap = np.nan_to_num(np.abs(both - sum_of_both), nan=np.inf)
+    at = int(np.argmax(gap)) if gap.size else ...
+    index = [int(k) for k in np.unravel_index(at, shapes[0])] if gap.size else []
     linear = Direction(
         f"A(a x + b z) = a A x + b A z, worst at result{index}",
-        *(float(v[at].sum()) for v in (sum_of_both, both, error)),
+        *(float(v[at].sum()) for v in (sum_of_both, both, gap)),
         tolerance=rtol * float(np.abs(a * Ax).max(initial=0) + np.abs(b * Az).max(initial=0)),
     )
     if not linear.error <= linear.tolerance:

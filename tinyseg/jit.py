@@ -15,20 +15,35 @@ from pathlib import Path
 log = logging.getLogger("tinyseg")
 
 
-def cache_folder() -> Path:
-    """The folder of compiled kernels: $TINYSEG_CACHE, else the platform's cache folder."""
+def cache_folder() -> Path | None:
+    """The folder of compiled kernels: $TINYSEG_CACHE, else the platform's cache folder; None where there is no home."""
     if "TINYSEG_CACHE" in os.environ:
         return Path(os.environ["TINYSEG_CACHE"])
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "tinyseg"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "tinyseg"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tinyseg"
+    variable, below_home = {
+        "win32": ("LOCALAPPDATA", "AppData/Local"),
+        "darwin": ("", "Library/Caches"),
+    }.get(sys.platform, ("XDG_CACHE_HOME", ".cache"))
+    if variable in os.environ:
+        return Path(os.environ[variable]) / "tinyseg"
+    try:
+        return Path.home() / below_home / "tinyseg"
+    except RuntimeError:
+        return None
 
 
 def _reached_files(function) -> set[Path]:
-    """The tinyseg source files of a function and of all that it names, transitively."""
-    package = Path(__file__).parent
+    """The source files of a function and of all that it names, transitively, in tinyseg and in the function's folder.
+
+    Packages installed inside that folder (a virtual environment beside the user's file) are not the user's own.
+    """
+    package, own = Path(__file__).parent, Path(function.__code__.co_filename)
+
+    def counts(path):
+        if path == own or path.is_relative_to(package):
+            return True
+        installed = {"site-packages", "dist-packages"}
+        return path.is_relative_to(own.parent) and installed.isdisjoint(path.relative_to(own.parent.parent).parts)
+
     files, seen, waiting = set(), set(), [function]
     while waiting:
         item = waiting.pop()
@@ -38,7 +53,7 @@ def _reached_files(function) -> set[Path]:
             continue
         seen.add(item)
         path = Path(code.co_filename)
-        if not path.is_relative_to(package):
+        if not counts(path):
             continue
         files.add(path)
         names = inspect.getclosurevars(item)

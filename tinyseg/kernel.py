@@ -12,7 +12,9 @@ class Kernel:
     """One kernel. Made by `@kernel` on its Numba body; run by `Device.launch(kernel, *args)`, never called directly.
 
     The body is written with `numba.prange` over the elements of its output, each of which one thread computes whole
-    (gather, do not scatter), so that results do not depend on the number of threads.
+    (gather, do not scatter), so that results do not depend on the number of threads. The exception: sums over all
+    pixels (the gradients of filters) are cut into as many shares as there are threads, and so differ by rounding
+    between numbers of threads; for one number they repeat to the bit.
     """
 
     def __init__(self, body):

@@ -121,6 +121,11 @@ def _compile(body, kinds) -> tuple[int, bool]:
 
 def _share_of(body) -> tuple[FunctionType, bool]:
     """The body with two more arguments, share and shares, and the range of its prange cut down to that share."""
+    if body.__code__.co_freevars:
+        raise TypeError(
+            f"kernel {body.__name__}: it takes {', '.join(body.__code__.co_freevars)} from the function around it; "
+            "cure: an argument of the kernel, or a name of the module"
+        )
     try:
         lines, first = inspect.getsourcelines(body)
     except OSError:
@@ -135,8 +140,13 @@ def _share_of(body) -> tuple[FunctionType, bool]:
         raise TypeError(f"kernel {body.__name__}: it has {len(loops)} loops over prange, expected one")
     definition.decorator_list = []
     for loop in loops:
+        if len(loop.args) != 1 or loop.keywords:
+            raise TypeError(
+                f"kernel {body.__name__}: {ast.unparse(loop)} has {len(loop.args)} arguments, expected one; "
+                "cure: count from 0, and add the first index inside the loop"
+            )
         loop.func.id = "range"
-        (count,) = map(ast.unparse, loop.args)
+        count = ast.unparse(loop.args[0])
         ends = f"({count}) * share // shares", f"({count}) * (share + 1) // shares"
         loop.args = [ast.parse(end, mode="eval").body for end in ends]
         definition.args.args[:0] = [ast.arg("share"), ast.arg("shares")]
@@ -189,7 +199,7 @@ _float32 = _number(types.float32, lambda b, word: b.bitcast(b.trunc(word, ir.Int
 def _cache(body, variant: str):
     """Numba's cache of compiled functions, for one variant of a body, stamped with the text of all that it reaches.
 
-    None where no folder can be written: then kernels are compiled anew in each process.
+    None where no folder can be written, or there is none: then kernels are compiled anew in each process.
     """
     text = stamp(body, _compile)
     name = hashlib.sha256(f"{body.__module__} {body.__qualname__} {variant}".encode()).hexdigest()[:16]
@@ -206,6 +216,8 @@ def _cache(body, variant: str):
 
         @classmethod
         def from_function(cls, function, source):
+            if cache_folder() is None:
+                return None
             locator = cls()
             try:
                 locator.ensure_cache_path()

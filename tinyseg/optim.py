@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from .nn.module import Parameter
-from .ops.optimizer import adam_update, sgd_update, sum_of_squares
+from .ops.optimizer import adam_update, descend, sgd_update, sum_of_squares
 
 Schedule = Callable[[int], float]
 
@@ -31,8 +31,6 @@ class Optimizer:
     each option that is not given has the optimiser's value. `groups` may be changed between steps. The state is made
     where the parameters are at their first step: move the model before that.
     """
-
-    state_names: tuple[str, ...] = ()  # the arrays kept beside each parameter
 
     def __init__(self, params: Sequence[Parameter] | Sequence[dict], options: dict):
         params = list(params)
@@ -56,24 +54,29 @@ class Optimizer:
             raise ValueError(f"{type(self).__name__}: a parameter is given twice")
         self._state: dict[int, dict] = {}  # by the parameter's place; made at its first step
 
+    def state_names(self, group: dict) -> tuple[str, ...]:
+        """The arrays kept beside each parameter of a group."""
+        raise NotImplementedError
+
     def step(self, factor: float = 1.0) -> None:
         """Update every parameter that has a gradient, with its group's learning rate times `factor`."""
-        places = iter(range(len(self.parameters)))
-        for group in self.groups:
-            for p, place in zip(group["params"], places):
-                if p.grad is not None:
-                    self._update(p, self._state_of(place), group, group["lr"] * factor)
+        for place, (p, group) in enumerate(self._places()):
+            if p.grad is not None:
+                self._update(p, self._state_of(place, p, group), group, group["lr"] * factor)
+
+    def _places(self) -> list[tuple[Parameter, dict]]:
+        return [(p, group) for group in self.groups for p in group["params"]]
 
     def _update(self, p: Parameter, state: dict, group: dict, lr: float) -> None:
         raise NotImplementedError
 
-    def _state_of(self, place: int) -> dict:
-        if place not in self._state:
-            p = self.parameters[place]
-            self._state[place] = {name: p.device.zeros(p.shape, p.dtype) for name in self.state_names}
-            self._state[place]["steps"] = 0
-        self._state[place]["steps"] += 1
-        return self._state[place]
+    def _state_of(self, place: int, p: Parameter, group: dict) -> dict:
+        state = self._state.setdefault(place, {"steps": 0})
+        for name in self.state_names(group):
+            if name not in state:
+                state[name] = p.device.zeros(p.shape, p.dtype)
+        state["steps"] += 1
+        return state
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -85,18 +88,18 @@ class Optimizer:
 
         The options of the groups are not in it: they come from the call that builds the optimiser again.
         """
-        state = {}
+        state, places = {}, self._places()
         for place, own in sorted(self._state.items()):
-            p = self.parameters[place]
-            state |= {f"{place}.{name}": p.device.numpy(own[name]) for name in self.state_names}
+            p, group = places[place]
+            state |= {f"{place}.{name}": p.device.numpy(own[name]) for name in self.state_names(group) if name in own}
             state[f"{place}.steps"] = np.array(own["steps"])
         return state
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from a `state_dict`. Raises ValueError, before anything is changed, if it is of other parameters."""
         places = {name.split(".")[0] for name in state}
-        fitting = {str(place): p for place, p in enumerate(self.parameters) if str(place) in places}
-        expected = {f"{place}.{name}": p.shape for place, p in fitting.items() for name in self.state_names}
+        fitting = {str(place): item for place, item in enumerate(self._places()) if str(place) in places}
+        expected = {f"{place}.{name}": p.shape for place, (p, g) in fitting.items() for name in self.state_names(g)}
         expected |= {f"{place}.steps": () for place in fitting}
         found = {name: np.shape(value) for name, value in state.items()}
         if found != expected:
@@ -107,8 +110,8 @@ class Optimizer:
                 f"{name}: got {found.get(name, 'nothing')}, expected {expected.get(name, 'nothing')}"
             )
         self._state = {}
-        for place, p in fitting.items():
-            arrays = {name: p.device.array(state[f"{place}.{name}"], p.dtype) for name in self.state_names}
+        for place, (p, group) in fitting.items():
+            arrays = {name: p.device.array(state[f"{place}.{name}"], p.dtype) for name in self.state_names(group)}
             self._state[int(place)] = arrays | {"steps": int(state[f"{place}.steps"])}
 
 
@@ -117,13 +120,11 @@ class SGD(Optimizer):
 
         v = momentum v + (g + weight_decay w),   w -= lr v;   Nesterov: w -= lr (g + weight_decay w + momentum v)
 
-    (Caffe folds lr into v, which differs when lr changes.)
+    (Caffe folds lr into v, which differs when lr changes.) A group without momentum keeps no v.
 
     Example:
         ts.optim.SGD([{"params": backbone}, {"params": head, "lr": 0.1}], lr=0.01, momentum=0.9)
     """
-
-    state_names = ("velocity",)
 
     def __init__(
         self,
@@ -138,18 +139,17 @@ class SGD(Optimizer):
         options = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "nesterov": nesterov}
         super().__init__(params, options)
 
+    def state_names(self, group):
+        return ("velocity",) if group["momentum"] else ()
+
     def _update(self, p, state, group, lr):
         number = p.dtype.type
-        p.device.launch(
-            sgd_update,
-            p.data.reshape(-1),
-            state["velocity"].reshape(-1),
-            p.grad.data.reshape(-1),
-            number(lr),
-            number(group["momentum"]),
-            number(group["weight_decay"]),
-            group["nesterov"],
-        )
+        w, g, lr, weight_decay = p.data.reshape(-1), p.grad.data.reshape(-1), number(lr), number(group["weight_decay"])
+        if not group["momentum"]:
+            p.device.launch(descend, w, g, lr, weight_decay)
+            return
+        v, momentum = state["velocity"].reshape(-1), number(group["momentum"])
+        p.device.launch(sgd_update, w, v, g, lr, momentum, weight_decay, group["nesterov"])
 
 
 class Adam(Optimizer):
@@ -159,7 +159,6 @@ class Adam(Optimizer):
     w -= lr (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps)
     """
 
-    state_names = ("m", "v")
     decoupled = False
 
     def __init__(
@@ -171,6 +170,9 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
     ):
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
+
+    def state_names(self, group):
+        return "m", "v"
 
     def _update(self, p, state, group, lr):
         number = p.dtype.type

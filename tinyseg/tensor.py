@@ -255,13 +255,19 @@ def backward(root: Tensor, grad=None) -> None:
         if root.size != 1:
             raise ValueError(f"backward: a tensor of shape {root.shape} needs grad=, an array of that shape")
         grad = np.ones(root.shape, root.dtype)
-    grad = root.device.copy(grad.data) if isinstance(grad, Tensor) else root.device.array(grad, root.dtype)
+    if isinstance(grad, Tensor):
+        if grad.device != root.device:
+            names = f"{grad.device.name!r}, the tensor on {root.device.name!r}"
+            raise ValueError(f"backward: grad is on {names}; cure: grad.to({root.device.name!r})")
+        grad = root.device.copy(grad.data.astype(root.dtype, copy=False))
+    else:
+        grad = root.device.array(grad, root.dtype)
     if grad.shape != root.shape:
         raise ValueError(f"backward: grad has shape {grad.shape}, expected {root.shape}")
     if root.function is None:
         _add_to_leaf(root, grad, set())
         return
-    given = set()  # addresses of the arrays that became the gradient of a leaf: no two leaves may share one
+    given = set()  # owners of the memory that became the gradient of a leaf: no two leaves may share one
     gradients = {root.function: _at(root.output_index, root.function._output_count(), grad)}
     for function in _topological_order(root.function):
         results = function.backward(*gradients.pop(function))
@@ -315,7 +321,7 @@ def _add_to_leaf(leaf: Tensor, grad, given: set[int]) -> None:
     device = leaf.device
     if leaf.grad is not None:
         grad = _sum(device, leaf.grad.data, grad)
-    elif device.address(grad) in given:
+    elif device.owner(grad) in given:
         grad = device.copy(grad)
-    given.add(device.address(grad))
+    given.add(device.owner(grad))
     leaf.grad = Tensor(grad, device)

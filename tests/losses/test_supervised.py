@@ -216,3 +216,21 @@ def test_median_frequency_weights():
     with pytest.raises(ValueError, match="class ids 0 to 2, expected 0 to 1"):
         losses.median_frequency_weights(masks, 2)
     assert losses.median_frequency_weights([masks[0] * 0 + 255], 2).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["cross_entropy", "focal", "binary_cross_entropy", "dice", "lovasz_softmax"])
+def test_what_stands_under_ignored_pixels_does_not_matter(name, bad):
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((1, 4, 5, 1 if name == "binary_cross_entropy" else 3))
+    target = rng.integers(0, 2, (1, 4, 5)).astype(np.int32)
+    target[0, 1] = 255
+    results = []
+    for under in (0, bad):
+        values[0, 1] = under
+        x = ts.tensor(values, requires_grad=True)
+        loss = getattr(ts.losses, name)(x, target)
+        loss.backward()
+        results.append((loss.item(), x.grad.numpy()))
+    assert results[0][0] == results[1][0] and np.array_equal(results[0][1], results[1][1])
+    assert not results[1][1][0, 1].any() and results[1][1].any()

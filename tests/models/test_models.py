@@ -3,6 +3,8 @@
 A model that is too large, or takes no odd sizes, says so in the two tables.
 """
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -13,8 +15,8 @@ OPTIONS = {"unet": {"width": 4}, "unet_paper": {"width": 2}}  # narrow, to be qu
 SIZES = {"unet_paper": (188, 204)}  # others: (37, 53)
 
 
-def create(name, seed=0, num_classes=3, in_channels=2):
-    return models.create(name, num_classes, in_channels, seed=seed, **OPTIONS.get(name, {}))
+def create(name, seed=0, num_classes=3, in_channels=2, **options):
+    return models.create(name, num_classes, in_channels, seed=seed, **OPTIONS.get(name, {}), **options)
 
 
 def batch(name, n=2, channels=2):
@@ -44,7 +46,7 @@ def test_evaluation_repeats_to_the_bit_and_state_goes_round(name):
         model(x)  # batch statistics move the running ones
         y = model.eval()(x).numpy()
         assert np.array_equal(y, model(x).numpy())
-        other = models.create(**model.config, seed=7)
+        other = models.build(model.config, seed=7)
         other.load_state_dict(model.state_dict())
         assert np.array_equal(y, other.eval()(x).numpy())
 
@@ -75,8 +77,19 @@ def test_a_wrong_name_or_option_is_answered_with_the_right_ones(name):
     assert name in models.names() and models.MODELS[name]
     with pytest.raises(ValueError, match=f"did you mean '{name}'"):
         models.create(name[:-1] + "_", 2)
-    with pytest.raises(ValueError, match=f"{name} has no option colour; it has"):
-        models.create(name, 2, colour=1)
+    takes = inspect.signature(models.MODELS[name]).parameters
+    for option, value in {"aux": True, "output_stride": 8}.items():
+        if option not in takes:
+            with pytest.raises(ValueError, match=f"{name} has no option {option}; it has"):
+                models.create(name, 2, **{option: value})
+    assert create(name, aux=False, output_stride=None).config == create(name).config
     with pytest.raises(ValueError, match="expected at least 1"):
         models.create(name, 0)
     assert create(name).config["name"] == name
+
+
+def test_what_create_does_not_know_is_kept_all_the_same():
+    model = models.UNet(3, width=2, depth=2)
+    assert models.build(model.config).config == model.config and model.config["depth"] == 2
+    with pytest.raises(TypeError):
+        models.create("unet", 3, depth=2)

@@ -142,3 +142,19 @@ def test_dropout_is_off_in_evaluation_and_continues_from_its_state(kind):
     same(layer.eval()(x), x)
     with pytest.raises(ValueError, match="p is 1"):
         kind(1)
+
+
+@pytest.mark.parametrize("factor", [2, 0.5, 1.5, (2, 0.5)])
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_upsample_by_any_factor(factor, mode):
+    y = nn.Upsample(scale_factor=factor, mode=mode)(ts.tensor(X))
+    assert np.array_equal(y.numpy(), ts.ops.interpolate(X, scale_factor=factor, mode=mode).numpy())
+
+
+def test_a_forward_may_take_several_tensors():
+    class Difference(nn.Module):
+        def forward(self, a, b):
+            return a - b
+
+    assert Difference()(ts.tensor(X), ts.tensor(X)).shape == X.shape
+    assert "__call__" not in vars(nn.MaxUnpool2d)

@@ -112,3 +112,15 @@ def test_errors(device):
         batch_norm_relu(x, mean, var, weight[:5], bias, False)
     with pytest.raises(TypeError, match="float32 or float64"):
         batch_norm(np.zeros((2, 2, 2, 6), np.int32), mean, var, weight, bias, False)
+
+
+def test_parameters_that_do_not_fit_are_refused():
+    x, four = ts.tensor(np.ones((2, 3, 3, 4), np.float32)), np.ones(4, np.float32)
+    number = ts.tensor(np.float32(1), requires_grad=True)
+    with pytest.raises(ValueError, match=r"weight is one number that requires a gradient; expected shape \(4,\)"):
+        ts.ops.batch_norm(x, None, None, number, None, training=True)
+    with pytest.raises(TypeError, match="bias has dtype float64, x float32"):
+        ts.ops.batch_norm(x, None, None, four, four.astype(np.float64), training=True)
+    for mean, var in ((four, None), (None, four)):
+        with pytest.raises(ValueError, match="one is None; expected both or neither"):
+            ts.ops.batch_norm(x, mean, var, four, four, training=True)

@@ -116,3 +116,22 @@ def test_errors(device):
             cross_entropy(*arguments)
     with pytest.raises(TypeError, match="integer class ids"):
         cross_entropy(x, target.astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype, wrong", [("i8", 2**32), ("i8", -(2**32) + 1), ("u4", 2**32 - 1), ("u8", 2**63)])
+def test_a_class_id_beyond_int32_is_no_class(dtype, wrong):
+    target = np.zeros((2, 3), dtype)
+    target[1, 2] = wrong
+    with pytest.raises(ValueError, match=rf"target is {wrong} at \(1, 2\), but logits have K = 4 classes"):
+        ts.ops.cross_entropy(np.zeros((2, 3, 4), np.float32), target)
+    target[1, 2] = 255
+    x = np.random.default_rng(0).standard_normal((2, 3, 4)).astype(np.float32)
+    same = ts.ops.cross_entropy(x, target.astype(np.int32)).item()
+    assert ts.ops.cross_entropy(x, target).item() == same
+    target[1, 2] = abs(wrong)
+    assert ts.ops.cross_entropy(x, target, ignore_index=abs(wrong)).item() == same
+
+
+def test_logits_without_classes_are_refused():
+    with pytest.raises(ValueError, match=r"logits \(\) need a target"):
+        ts.ops.cross_entropy(np.float32(1), np.array(0))

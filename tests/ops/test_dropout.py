@@ -70,3 +70,8 @@ def test_errors(device):
         dropout(x, 0.5)
     with pytest.raises(ValueError, match="dropout2d: x has shape"):
         dropout2d(x, 0.5, seed=0)
+
+
+def test_an_array_becomes_a_tensor_in_evaluation_too():
+    y = ts.ops.dropout(np.ones((2, 3), np.float32), training=False)
+    assert isinstance(y, ts.Tensor) and (y.numpy() == 1).all()

@@ -1,4 +1,5 @@
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -98,3 +99,18 @@ def test_errors(device):
     ]:
         with pytest.raises(ValueError, match=message):
             interpolate(*arguments)
+
+
+@pytest.mark.parametrize("shape, size", [((1, 512, 64, 2), (64, 512)), ((1, 64, 512, 2), (512, 64))])
+def test_the_map_between_the_passes_is_the_smaller_one(shape, size, monkeypatch):
+    module = sys.modules["tinyseg.ops.interpolate"]
+    real, between = module._resample, []
+
+    def resample(device, x, runs):
+        between.append(x.size)
+        return real(device, x, runs)
+
+    monkeypatch.setattr(module, "_resample", resample)
+    x = np.random.default_rng(0).standard_normal(shape)
+    np.testing.assert_allclose(interpolate(x, size).numpy(), oracle(x, *size, "bilinear", False), atol=1e-12)
+    assert between == [x.size, 64 * 64 * 2]

@@ -42,7 +42,7 @@ def filters(a):
 
 
 def test_ten_steps():
-    model = ts.models.create("unet", num_classes=5, in_channels=3, width=8, depth=3, seed=1)
+    model = ts.models.UNet(num_classes=5, in_channels=3, width=8, depth=3, seed=1)
     twin = Twin(5, 3, 8, 3)
     twin.load_state_dict({name: filters(a) for name, a in model.state_dict().items()}, strict=False)
     ours = ts.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)

@@ -24,7 +24,8 @@ def unet_border_weights(
 
     `cells` are instance ids, 0 = background; or a mask of 0, 1 and `ignore_index`, whose connected parts
     (4 neighbours) are the cells. Inside cells w = w_c. Distances are exact between pixel centres wherever the term
-    exceeds w0 e^-18, that is to d1 + d2 = 6 sigma, and the term is 0 beyond. Costs O(window area * 6 sigma) a cell.
+    exceeds w0 e^-18, that is to d1 + d2 = 6 sigma, and the term is 0 beyond. Costs O(window area * 6 sigma)
+    and one look at the whole image a cell.
 
     Shapes: cells (H,W) integers -> (H,W) float32.
     Example:

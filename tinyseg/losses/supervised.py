@@ -106,7 +106,7 @@ def binary_cross_entropy(
         logits = logits.reshape(logits.shape[:-1])
     target, u = _counted("binary_cross_entropy", logits, target, ignore_index, weight, pixel_weight, classes=2)
     sign = 1 - 2 * (target == 1).astype(logits.dtype)
-    return _mean(ops.softplus(logits * Tensor(sign, logits.device)), u)
+    return _mean(ops.softplus(_where_counted(logits, u) * Tensor(sign, logits.device)), u)
 
 
 def dice(
@@ -130,6 +130,7 @@ def dice(
     target, u = _counted("dice", logits, target, ignore_index, None, pixel_weight)
     t = _one_hot(logits, target, u)
     w = _class_shares("dice", logits, t, weight)
+    logits = _where_counted(logits, u[..., None])
     t, u, w = (Tensor(array, logits.device) for array in (t, u[..., None], w))
     pixels = tuple(range(logits.ndim - 1))
     p = ops.softmax(logits) * u
@@ -156,7 +157,7 @@ def lovasz_softmax(
     target, u = _counted("lovasz_softmax", logits, target, ignore_index, None, None)
     t = _one_hot(logits, target, u)
     w = _class_shares("lovasz_softmax", logits, t, weight)
-    return Lovasz(t, u, w)(ops.softmax(logits))
+    return Lovasz(t, u, w)(ops.softmax(_where_counted(logits, u[..., None])))
 
 
 class Lovasz(Function):
@@ -266,6 +267,12 @@ def _counted(loss, logits, target, ignore_index, weight, pixel_weight, classes=N
 
 def _mean(each: Tensor, u) -> Tensor:
     return ops.sum(each * Tensor(u, each.device)) / max(float(u.sum()), TINY)
+
+
+def _where_counted(logits: Tensor, u) -> Tensor:
+    """The logits, 0 where a pixel does not count: what stands there may be NaN or inf, and 0 times that is NaN."""
+    counts = u != 0
+    return logits if counts.all() else ops.where(Tensor(counts, logits.device), logits, 0.0)
 
 
 def _constant(values, like: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ MODELS = {
     "unet_paper": UNetPaper,
 }
 
-__all__ = ["MODELS", "UNet", "UNetPaper", "create", "names"]
+__all__ = ["MODELS", "UNet", "UNetPaper", "build", "create", "names"]
 
 
 def names() -> list[str]:
@@ -19,11 +19,19 @@ def names() -> list[str]:
     return list(MODELS)
 
 
-def create(name: str, num_classes: int, in_channels: int = 3, seed: int = 0, **options) -> Module:
+def create(
+    name: str,
+    num_classes: int,
+    in_channels: int = 3,
+    width: int | None = None,
+    aux: bool | None = None,
+    output_stride: int | None = None,
+    seed: int = 0,
+) -> Module:
     """A model by name, its parameters drawn from `seed`: logits = model(x), (N,H,W,C) -> (N,H,W,num_classes).
 
-    `options` are the model's own (width=..., see its class); one that is None is left to the model. `model.config`
-    holds what it was made with: create(**model.config) builds it again.
+    width, aux and output_stride are left to the model where they are None; what else a model can be told its class
+    says, as ts.models.UNet(..., depth=3). `model.config` holds what it was made with, `build` makes it again.
 
     Raises ValueError for an unknown name (close names are listed) and for an option that the model does not have.
 
@@ -36,10 +44,17 @@ def create(name: str, num_classes: int, in_channels: int = 3, seed: int = 0, **o
         raise ValueError(f"models.create: {name!r} is no model; {cure}")
     if num_classes < 1 or in_channels < 1:
         raise ValueError(f"models.create: got {num_classes} classes, {in_channels} channels, expected at least 1")
-    options = {option: value for option, value in options.items() if value is not None}
-    takes = [p for p in inspect.signature(MODELS[name]).parameters if p not in ("num_classes", "in_channels", "seed")]
-    unknown = sorted(options.keys() - set(takes))
-    if unknown:
-        has = ", ".join(takes) or "none"
-        raise ValueError(f"models.create: {name} has no option {', '.join(unknown)}; it has {has}")
+    given = {"width": width, "aux": aux, "output_stride": output_stride}
+    takes = [option for option in given if option in inspect.signature(MODELS[name]).parameters]
+    surplus = [option for option, value in given.items() if option not in takes and value not in (None, False)]
+    if surplus:
+        has = ", ".join(takes) or "none of these"
+        raise ValueError(f"models.create: {name} has no option {', '.join(surplus)}; it has {has}")
+    options = {option: given[option] for option in takes if given[option] is not None}
     return MODELS[name](num_classes, in_channels, **options, seed=seed)
+
+
+def build(config: dict, seed: int = 0) -> Module:
+    """A model like the one whose `model.config` this is. Raises TypeError for what its class does not take."""
+    arguments = {option: value for option, value in config.items() if option != "name"}
+    return MODELS[config["name"]](**arguments, seed=seed)

@@ -260,9 +260,6 @@ class MaxUnpool2d(Module):
     def forward(self, x: Tensor, indices: Tensor, output_size: tuple[int, int]) -> Tensor:
         return ops.max_unpool2d(x, indices, output_size)
 
-    def __call__(self, x: Tensor, indices: Tensor, output_size: tuple[int, int]) -> Tensor:
-        return self.forward(x, indices, output_size)
-
 
 class AvgPool2d(Module):
     """The mean of each window."""
@@ -311,7 +308,7 @@ class Upsample(Module):
     def __init__(
         self,
         size: Size | None = None,
-        scale_factor: int | None = None,
+        scale_factor: float | tuple[float, float] | None = None,
         mode: str = "nearest",
         align_corners: bool = False,
     ):
@@ -320,11 +317,7 @@ class Upsample(Module):
         self.size, self.scale_factor, self.mode, self.align_corners = size, scale_factor, mode, align_corners
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.size is None:
-            size = (x.shape[1] * self.scale_factor, x.shape[2] * self.scale_factor)
-        else:
-            size = _pair(self.size)
-        return ops.interpolate(x, size=size, mode=self.mode, align_corners=self.align_corners)
+        return ops.interpolate(x, self.size, self.scale_factor, self.mode, self.align_corners)
 
     def _options(self):
         return f"{self.size or f'x{self.scale_factor}'}, {self.mode!r}"

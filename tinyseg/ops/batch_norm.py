@@ -122,6 +122,13 @@ class BatchNorm(Function):
         if x.ndim < 2 or any(v is not None and v.shape not in ((C,), ()) for v in given.values()):
             shapes = ", ".join(f"{name} {v.shape}" for name, v in given.items() if v is not None)
             raise ValueError(f"{self.op}: x {x.shape} has {C} channels, but got {shapes}; expected ({C},) each")
+        for (name, v), need in zip((("weight", weight), ("bias", bias)), self.needs[1:]):
+            if need and v.shape != (C,):
+                raise ValueError(f"{self.op}: {name} is one number that requires a gradient; expected shape ({C},)")
+            if v.dtype != x.dtype:
+                raise TypeError(f"{self.op}: {name} has dtype {v.dtype}, x {x.dtype}; cure: {name}.astype({x.dtype})")
+        if (self.running_mean is None) != (self.running_var is None):
+            raise ValueError(f"{self.op}: running_mean and running_var: one is None; expected both or neither")
         if not self.training and (self.running_mean is None or self.running_var is None):
             raise ValueError(f"{self.op}: outside training it needs running_mean and running_var; got None")
         if self.training and x.size <= C:

@@ -51,11 +51,12 @@ class CrossEntropy(Function):
     def forward(self, x):
         device = self.device
         x = floats("cross_entropy", device, x, "logits")
-        target, weight = self._on_device(self.target), self._weights(x)
-        self._check(x, target, weight)
+        target = self._on_device(self.target)
+        self._check(x, target)
+        weight = self._weights(x)
         K, M = x.shape[-1], target.size
-        flat_target = device.xp.ascontiguousarray(target, np.int32).reshape(M)
-        counted = self._count(flat_target, weight, M, K, target.shape)
+        flat_target, ignore_index = self._as_int32(target, K)
+        counted = self._count(flat_target, weight, ignore_index, M, K, target.shape)
         scale = (1 / counted if counted else 0.0) if self.reduction == "mean" else 1.0
         loss = device.empty(target.shape, x.dtype)
         dx = device.empty(x.shape, x.dtype)  # without a gradient it is scratch for the exponentials
@@ -63,9 +64,9 @@ class CrossEntropy(Function):
         numbers = (x.dtype.type(v) for v in (scale, 1 - self.label_smoothing, float(smooth.sum())))
         flat_loss, flat_x = loss.reshape(M), x.reshape(M, K)
         arrays = flat_loss, dx.reshape(M, K), flat_x, flat_target, weight, smooth * x.dtype.type(scale)
-        device.launch(cross_entropy_with_gradient, *arrays, *numbers, self.ignore_index, M, K, max(2048 // K, 1))
+        device.launch(cross_entropy_with_gradient, *arrays, *numbers, ignore_index, M, K, max(2048 // K, 1))
         if self.label_smoothing:
-            flat_loss -= device.xp.where(flat_target == self.ignore_index, 0, flat_x @ smooth)
+            flat_loss -= device.xp.where(flat_target == ignore_index, 0, flat_x @ smooth)
         if any(self.needs):
             self.dx = dx
         return loss if self.reduction == "none" else device.xp.asarray(loss.sum(dtype=np.float64) * scale, x.dtype)
@@ -82,11 +83,15 @@ class CrossEntropy(Function):
         return array if isinstance(array, self.device.xp.ndarray) else self.device.array(array)
 
     def _weights(self, x):
+        K = x.shape[-1]
         if self.weight is None:
-            return self.device.xp.ones(x.shape[-1], x.dtype)
-        return self.device.xp.ascontiguousarray(self._on_device(self.weight), x.dtype)
+            return self.device.xp.ones(K, x.dtype)
+        weight = self._on_device(self.weight)
+        if weight.shape != (K,):
+            raise ValueError(f"cross_entropy: weight has shape {weight.shape}, expected ({K},), one for each class")
+        return self.device.xp.ascontiguousarray(weight, x.dtype)
 
-    def _check(self, x, target, weight):
+    def _check(self, x, target):
         if target.dtype.kind not in "iu":
             raise TypeError(f"cross_entropy: target has dtype {target.dtype}, expected integer class ids as int32")
         K = x.shape[-1] if x.ndim else 0
@@ -95,21 +100,34 @@ class CrossEntropy(Function):
                 f"cross_entropy: logits {x.shape} need a target of shape {x.shape[:-1]}, got {target.shape}; "
                 "logits are (N,H,W,K), the classes last"
             )
-        if weight.shape != (K,):
-            raise ValueError(f"cross_entropy: weight has shape {weight.shape}, expected ({K},), one for each class")
 
-    def _count(self, target, weight, M, K, shape) -> float:
+    def _as_int32(self, target, K):
+        """The target for the kernels, flat, and its ignore_index. Wider integers are looked at before they are cut."""
+        xp, ignored = self.device.xp, self.ignore_index
+        flat = target.reshape(-1)
+        if xp.can_cast(target.dtype, np.int32):
+            return xp.ascontiguousarray(flat, np.int32), ignored
+        skipped = flat == ignored
+        bad = ~skipped & ((flat < 0) | (flat >= K))
+        if bad.any():
+            m = int(bad.argmax())
+            raise self._no_class(flat[m], m, K, target.shape)
+        return xp.where(skipped, np.int32(-1), flat.astype(np.int32)), -1
+
+    def _no_class(self, found, m, K, shape) -> ValueError:
+        where = tuple(int(i) for i in np.unravel_index(m, shape))
+        return ValueError(
+            f"cross_entropy: target is {int(found)} at {where}, but logits have K = {K} classes: 0 to {K - 1} "
+            f"and ignore_index {self.ignore_index} are allowed; cure: more classes, or other masks (tinyseg check)"
+        )
+
+    def _count(self, target, weight, ignore_index, M, K, shape) -> float:
         """The sum of the weights of the counted pixels. Raises ValueError for a class id that does not exist."""
         runs = -(-M // RUN)
         sums, bad = self.device.empty(runs, np.float64), self.device.empty(runs, np.int64)
-        self.device.launch(count_targets, sums, bad, target, weight, self.ignore_index, M, K, RUN)
+        self.device.launch(count_targets, sums, bad, target, weight, ignore_index, M, K, RUN)
         if M and int(bad.min()) < M:
-            m = int(bad.min())
-            where = tuple(int(i) for i in np.unravel_index(m, shape))
-            raise ValueError(
-                f"cross_entropy: target is {int(target[m])} at {where}, but logits have K = {K} classes: 0 to {K - 1} "
-                f"and ignore_index {self.ignore_index} are allowed; cure: more classes, or other masks (tinyseg check)"
-            )
+            raise self._no_class(target[int(bad.min())], int(bad.min()), K, shape)
         return float(sums.sum())
 
 

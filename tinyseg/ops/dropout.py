@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange
 
 from ..kernel import kernel
-from ..tensor import Function, Tensor
+from ..tensor import Function, Tensor, tensor
 from .checks import floats
 
 
@@ -40,7 +40,7 @@ def _dropout(op, x, p, training, seed):
     if not 0 <= p <= 1:
         raise ValueError(f"{op}: p is {p}, expected a probability in [0, 1]")
     if not training:
-        return x
+        return x if isinstance(x, Tensor) else tensor(x)
     if isinstance(seed, np.random.Generator):
         seed = seed.integers(2**63)
     elif not isinstance(seed, int | np.integer):

@@ -127,7 +127,7 @@ def _resample_image(device, x, rows: Runs, columns: Runs):
     """Both passes, in the order that keeps the map between them small."""
     N, H, W, C = x.shape
     P, Q = rows.outputs, columns.outputs
-    if Q > W:
+    if (H * Q, W) < (P * W, Q):  # of equal maps, the pass that enlarges comes last along rows
         x = _resample(device, x.reshape(N * H, W, C), columns)
         return _resample(device, x.reshape(N, H, Q * C), rows).reshape(N, P, Q, C)
     x = _resample(device, x.reshape(N, H, W * C), rows)

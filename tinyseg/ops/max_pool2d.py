@@ -261,8 +261,8 @@ def max_pool2x2_backward(dx, dy, tap, N, C, P, Q):
 def max_unpool2d_forward(y, x, at, N, HW, PQ, C):
     """y[n, at[n,i,c], c] = x[n,i,c], else 0. Parallel over images and blocks of 16 channels.
 
-    The one scatter of the operators: one thread takes all positions of its channels in reading order, so the last of
-    equal positions stays whatever the number of threads.
+    A scatter (the gradient of x[integers] is the other): one thread takes all positions of its channels in reading
+    order, so the last of equal positions stays whatever the number of threads.
     """
     blocks = (C + 15) // 16
     for task in prange(N * blocks):

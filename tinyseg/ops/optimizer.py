@@ -12,6 +12,13 @@ from ..kernel import kernel
 
 
 @kernel
+def descend(w, g, lr, weight_decay):
+    """w -= lr (g + weight_decay w)"""
+    for i in prange(w.size):
+        w[i] -= lr * (g[i] + weight_decay * w[i])
+
+
+@kernel
 def sgd_update(w, v, g, lr, momentum, weight_decay, nesterov):
     """v = momentum v + (g + weight_decay w);  w -= lr v,  with Nesterov  w -= lr (g + weight_decay w + momentum v)."""
     for i in prange(w.size):

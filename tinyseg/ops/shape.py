@@ -1,6 +1,7 @@
 """Moving values about without changing them: each of these is linear, and its gradient moves the values back.
 
-Results are C-contiguous, so that a kernel never meets a stride: `transpose` and slices copy, `reshape` does not.
+Results are C-contiguous, so that a kernel never meets a stride: `transpose` copies, and so does a slice unless it is
+one run of memory, as x[2:5] is; that one and `reshape` are views.
 """
 
 import math
