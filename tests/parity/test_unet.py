@@ -68,4 +68,4 @@ def test_ten_steps():
     assert a[-1] < a[0]
     np.testing.assert_allclose(a, b, rtol=1e-4)
     for name, value in model.state_dict().items():
-        np.testing.assert_allclose(filters(value), twin.state_dict()[name].numpy(), rtol=1e-2, atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(filters(value), twin.state_dict()[name].numpy(), rtol=1e-2, atol=3e-3, err_msg=name)
