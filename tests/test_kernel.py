@@ -165,6 +165,19 @@ def test_numbers_arrive_as_they_are_and_every_row_is_done_once(rows):
     assert np.array_equal(y, x * 0.5 - 2.0**40 + 1)
 
 
+@kernel
+def count_up(y, share, shares):
+    """y[i] = share + i * shares. The names of the arguments are the kernel's own business."""
+    for i in prange(y.size):
+        y[i] = share + i * shares
+
+
+def test_arguments_may_have_any_name():
+    y = np.zeros(5, np.int64)
+    get_device("cpu").launch(count_up, y, 3, 10)
+    assert y.tolist() == [3, 13, 23, 33, 43]
+
+
 def test_an_array_that_is_not_contiguous_is_refused():
     x = np.zeros((4, 6))[:, ::2]
     with pytest.raises(TypeError, match=r"kernel scale_rows_of: argument 1 is not C-contiguous \(shape \(4, 3\)"):

@@ -28,6 +28,7 @@ from .jit import cache_folder, log, stamp
 
 _OPTIONS = dict(error_model="numpy", fastmath={"contract", "nsz"})
 _word = ir.IntType(64)
+SHARE, SHARES = "_share", "_shares"  # the arguments that a body gets before its own
 
 
 def device_function(body):
@@ -147,9 +148,9 @@ def _share_of(body) -> tuple[FunctionType, bool]:
             )
         loop.func.id = "range"
         count = ast.unparse(loop.args[0])
-        ends = f"({count}) * share // shares", f"({count}) * (share + 1) // shares"
+        ends = f"({count}) * {SHARE} // {SHARES}", f"({count}) * ({SHARE} + 1) // {SHARES}"
         loop.args = [ast.parse(end, mode="eval").body for end in ends]
-        definition.args.args[:0] = [ast.arg("share"), ast.arg("shares")]
+        definition.args.args[:0] = [ast.arg(SHARE), ast.arg(SHARES)]
     scope = {}
     exec(compile(ast.fix_missing_locations(tree), body.__code__.co_filename, "exec"), body.__globals__, scope)
     return scope[body.__name__], bool(loops)
