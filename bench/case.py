@@ -53,12 +53,13 @@ def contest(settings: Settings, ours: Callable, theirs: dict[str, Callable], wor
     return Result(1e3 * mine, 1e3 * seconds[peer] if peer else None, "ms", peer, work, roof)
 
 
-def agree(what: str, got, expected, tolerance: float) -> None:
-    """Raise Disagreement unless got = expected within `tolerance` of the largest value."""
+def agree(what: str, got, expected, tolerance: float, largest: float | None = None) -> None:
+    """Raise Disagreement unless got = expected within `tolerance` of the largest value (of `expected`, or as given)."""
     got, expected = np.asarray(got), np.asarray(expected)
     if got.shape != expected.shape:
         raise Disagreement(f"{what}: shape {got.shape}, expected {expected.shape}")
-    error = np.abs(got - expected).max() / max(np.abs(expected).max(), 1e-30)
+    largest = np.abs(expected).max() if largest is None else largest
+    error = np.abs(got - expected).max() / max(largest, 1e-30)
     if not error <= tolerance:
         raise Disagreement(f"{what}: differs by {error:.1e} of the largest value, allowed are {tolerance:.0e}")
 
