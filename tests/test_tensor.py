@@ -337,3 +337,14 @@ def test_a_gradient_given_as_a_tensor_is_cast_and_must_be_on_the_same_device():
     assert x.grad.dtype == np.float32 and (x.grad.numpy() == 6).all()
     with pytest.raises(ValueError, match=r"backward: grad is on 'elsewhere', the tensor on 'cpu'; cure: grad.to"):
         (x * 2).backward(ts.tensor(np.ones((2, 3)), Elsewhere()))
+
+
+def test_the_gradient_given_stays_the_callers(device):
+    """The leaf's gradient is not the array that was passed in, which the caller may change afterwards."""
+    x = ts.tensor(np.zeros((40, 50)), device, requires_grad=True)
+    dy = ts.tensor(np.ones((40, 50)), device)
+    (x + 0.0).backward(dy)
+    y = ts.tensor(np.zeros((40, 50)), device, requires_grad=True)
+    y.backward(dy)
+    dy.data[...] = 7
+    assert (x.grad.numpy() == 1).all() and (y.grad.numpy() == 1).all()

@@ -259,15 +259,16 @@ def backward(root: Tensor, grad=None) -> None:
         if grad.device != root.device:
             names = f"{grad.device.name!r}, the tensor on {root.device.name!r}"
             raise ValueError(f"backward: grad is on {names}; cure: grad.to({root.device.name!r})")
-        grad = root.device.copy(grad.data.astype(root.dtype, copy=False))
+        grad = _contiguous(root.device, grad.data.astype(root.dtype, copy=False))
     else:
         grad = root.device.array(grad, root.dtype)
     if grad.shape != root.shape:
         raise ValueError(f"backward: grad has shape {grad.shape}, expected {root.shape}")
+    # owners of the memory that the caller has or that became the gradient of a leaf: no other leaf may share it
+    given = {root.device.owner(grad)}
     if root.function is None:
-        _add_to_leaf(root, grad, set())
+        _add_to_leaf(root, grad, given)
         return
-    given = set()  # owners of the memory that became the gradient of a leaf: no two leaves may share one
     gradients = {root.function: _at(root.output_index, root.function._output_count(), grad)}
     for function in _topological_order(root.function):
         results = function.backward(*gradients.pop(function))
