@@ -260,7 +260,10 @@ def _gather(device, out, a, panels, b, a_shape, out_shape, g: Geometry, num, den
     if b is not None:
         start[:, : out_shape[3] // groups] = b.reshape(groups, -1)
     zeros = device.zeros((max(a.shape[3], run),), out.dtype)
-    block = -(-_pixels_in_cache(run, 48 * ROWS) // ROWS) * ROWS
+    pixels = _pixels_in_cache(run, 48 * ROWS)
+    if panels.nbytes > 4 << 20:  # filters that outgrow the caches are read once by each thread, not once a block
+        pixels = max(pixels, min(2048, a_shape[0] * out_shape[1] * out_shape[2] // (den[0] * den[1] * device.threads)))
+    block = -(-pixels // ROWS) * ROWS
     device.launch(gather_tiles, out.reshape(-1), a, panels, start, zeros, *a_shape[:3], a.shape[3], *out_shape[1:],
                   g.R, g.S, groups, *num, *den, *off, *inc, block)  # fmt: skip
 
