@@ -15,7 +15,7 @@ from PIL import Image
 
 import tinyseg as ts
 from tinyseg.checkpoint import part, read, write
-from tinyseg.cli import main
+from tinyseg.cli import _has_steps, main
 from tinyseg.data.image import write_image, write_mask
 
 TINY = ["--width", "4", "--batch", "2"]
@@ -240,7 +240,7 @@ def test_predict_writes_masks_of_the_images_size(trained, tmp_path):
         32,
         "--flip",
     )
-    assert "photo.png  71x50" in text
+    assert "photo.png  50 x 71 (height x width)" in text
     mask = Image.open(tmp_path / "masks" / "photo.png")
     assert mask.mode == "P" and mask.size == (71, 50) and np.asarray(mask).max() < 3
     assert Image.open(tmp_path / "masks" / "photo_overlay.png").size == (71, 50)
@@ -365,3 +365,20 @@ def test_debug_shows_the_traceback(monkeypatch):
 def test_python_m_tinyseg(tmp_path):
     assert "usage: tinyseg" in run("--help")
     assert os.fspath(tmp_path) in run("eval", tmp_path, code=1)
+
+
+def test_an_unknown_option_names_the_command(capsys):
+    assert main(["train", "--bogus", "3"]) == 2
+    assert "tinyseg train: unknown: --bogus 3; see tinyseg train --help" in capsys.readouterr().err
+
+
+def test_a_run_that_failed_before_its_first_step_may_be_started_again(tmp_path):
+    header = {"training": {"at": {"step": 0}}}
+    assert not _has_steps(tmp_path / "last.npz")
+    write(tmp_path / "last.npz", header, {})
+    assert not _has_steps(tmp_path / "last.npz")
+    header["training"]["at"]["step"] = 1
+    write(tmp_path / "last.npz", header, {})
+    assert _has_steps(tmp_path / "last.npz")
+    (tmp_path / "last.npz").write_bytes(b"damaged")  # whatever it was, it is not ours to lose
+    assert _has_steps(tmp_path / "last.npz")

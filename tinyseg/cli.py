@@ -44,7 +44,10 @@ class UsageError(ValueError):
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns its exit status."""
     argv = sys.argv[1:] if argv is None else argv
-    options = parser().parse_args(argv)
+    options, unknown = parser().parse_known_args(argv)
+    if unknown:
+        print(f"tinyseg {argv[0]}: unknown: {' '.join(unknown)}; see tinyseg {argv[0]} --help", file=sys.stderr)
+        return 2
     options.command_line = shlex.join(["tinyseg", *argv])
     log = logging.getLogger("tinyseg")
     before = log.handlers[:], log.propagate, log.level
@@ -188,7 +191,7 @@ def complete(options) -> argparse.Namespace:
     full.out = full.out or str(
         _fresh(Path("runs") / f"{full.model}-{'shapes' if demo else Path(full.data).resolve().name}")
     )
-    if not full.resume and (Path(full.out) / "last.npz").exists():
+    if not full.resume and _has_steps(Path(full.out) / "last.npz"):
         raise UsageError(f"{full.out} already holds a run; cure: --resume to go on with it, or another --out")
     return full
 
@@ -261,7 +264,7 @@ def predict(options) -> int:
             )
         share = np.bincount(mask.ravel(), minlength=len(model.info.class_names)) / mask.size
         seen = [f"{model.info.class_names[k]} {100 * share[k]:.1f} %" for k in np.argsort(-share) if share[k] > 0]
-        progress.say(f"{target}  {mask.shape[1]}x{mask.shape[0]}  {', '.join(seen[:5])}")
+        progress.say(f"{target}  {mask.shape[0]} x {mask.shape[1]} (height x width)  {', '.join(seen[:5])}")
     return 0
 
 
@@ -382,6 +385,18 @@ def _progress():
     log.handlers[:], log.propagate = [handler], False
     log.setLevel(logging.INFO)
     return progress
+
+
+def _has_steps(path: Path) -> bool:
+    """Whether a last.npz holds work that must not be lost: a run that failed before its first step does not."""
+    from .checkpoint import CheckpointError, read
+
+    if not path.exists():
+        return False
+    try:
+        return read(path)[0]["training"]["at"]["step"] > 0
+    except (CheckpointError, KeyError, TypeError):
+        return True
 
 
 def _fresh(path: Path) -> Path:

@@ -114,8 +114,9 @@ def _diagram(title, last, top, lines, names=()):
         y = y1 - (y1 - y0) * i / 4
         draw.line((x0, y, x1, y), FAINT, k)
         draw.text((x0 - 6 * k, y), f"{top * i / 4:.3g}", INK, _font(11 * k), anchor="rm")
-        x = x0 + (x1 - x0) * i / 4
-        draw.text((x, y1 + 6 * k), f"{round(last * i / 4)}", INK, _font(11 * k), anchor="mt" if i < 4 else "rt")
+        step = round(last * i / 4)  # the label is a whole step, and stands where that step is
+        x = x0 + (x1 - x0) * step / last
+        draw.text((x, y1 + 6 * k), f"{step}", INK, _font(11 * k), anchor="mt" if i < 4 else "rt")
     for colour, at, values in lines:
         points = [
             (x0 + (x1 - x0) * a / last, y1 - (y1 - y0) * min(max(v / top, 0), 1))

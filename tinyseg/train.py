@@ -38,6 +38,7 @@ LOSSES = {
     "lovasz": losses.lovasz_softmax,
 }
 OPTIMIZERS = {"sgd": optim.SGD, "adam": optim.Adam, "adamw": optim.AdamW}
+SAVE_BEFORE_VALIDATION = 10  # seconds since the last save
 AUGMENTATIONS = {
     "flip": t.RandomFlip(),
     "vflip": t.RandomFlip(0, 0.5),
@@ -146,12 +147,12 @@ def train(options: Namespace, progress: report.Progress) -> bool:
                     save_run(out, model, optimizer, at, past, options)
                     saved = time.monotonic()
                 if interrupt.asked:
-                    progress.say(
-                        f"stopped at step {at['step']}; go on: tinyseg train --out {shlex.quote(str(out))} --resume"
-                    )
+                    progress.say(stopped(at, out))
                     return False
 
-            # The end of an epoch: validate, write down, draw
+            # The end of an epoch: validate, write down, draw. A failure in validation must not cost a long epoch
+            if time.monotonic() - saved >= SAVE_BEFORE_VALIDATION:
+                save_run(out, model, optimizer, at, past, options)
             at["epoch"], at["batch"] = at["epoch"] + 1, 0
             result = evaluate(model, val_set, progress)
             at["seconds"] = time.monotonic() - clock
@@ -177,6 +178,9 @@ def train(options: Namespace, progress: report.Progress) -> bool:
             write_metrics(out, at["history"], past)
             save_run(out, model, optimizer, at, past, options)
             saved = time.monotonic()
+            if interrupt.asked and at["step"] < steps:
+                progress.say(stopped(at, out))
+                return False
 
     if result:
         progress.say(report.class_table(names, result["iou"], result["share"]))
@@ -333,6 +337,10 @@ def show_epoch(progress: report.Progress, row: dict, result: dict, names: list[s
             f"warning: nearly every pixel is predicted as {names[int(result['found'].argmax())]!r}. Early on this is "
             "normal; later look at the masks (tinyseg check DIR), try --class-weights median or another --lr"
         )
+
+
+def stopped(at: dict, out: Path) -> str:
+    return f"stopped at step {at['step']}; go on: tinyseg train --out {shlex.quote(str(out))} --resume"
 
 
 # The run folder

@@ -230,6 +230,8 @@ def _decode(path, keep_palette=False):
 def _unreadable(path, error):
     if not Path(path).exists():
         return DataError(f"{path}: no such file")
+    if Path(path).is_dir():
+        return DataError(f"{path}: is a folder, expected a picture; cure: name its files, such as {path}/*.png")
     reason = "no picture that Pillow knows" if type(error).__name__ == "UnidentifiedImageError" else str(error)
     return DataError(f"{path}: cannot be read ({reason}): the file is damaged or no image; copy or export it again, "
                      "or take it out of the set")
