@@ -20,7 +20,8 @@ def image(op: str, device, x, name: str = "x"):
 def pair(op: str, name: str, value, least: int) -> tuple[int, int]:
     """(vertical, horizontal) from one integer or two. Raises ValueError for anything else or for less than `least`."""
     two = tuple(value) if isinstance(value, tuple | list) else (value, value)
-    if len(two) != 2 or not all(isinstance(v, int | np.integer) and v >= least for v in two):
+    whole = all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in two)
+    if len(two) != 2 or not whole or min(two) < least:
         raise ValueError(f"{op}: {name} is {value!r}, expected an integer >= {least} or two of them")
     return int(two[0]), int(two[1])
 

@@ -5,8 +5,9 @@ So its forward pass is conv2d's backward pass and the reverse.
 """
 
 from ...tensor import Function, Tensor
+from ..checks import pair
 from .conv2d import backward_w, backward_x, channel_sum, check_bias, check_dtypes, forward
-from .geometry import Geometry, Options, pair
+from .geometry import Geometry, Options
 
 
 def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, dilation=1, groups=1) -> Tensor:
@@ -22,7 +23,7 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, dilati
     """
     op = "conv_transpose2d"
     options = Options.of(op, stride, padding, dilation, groups)
-    function = ConvTranspose2d(options, pair(output_padding, "output_padding", op, 0))
+    function = ConvTranspose2d(options, pair(op, "output_padding", output_padding, 0))
     return function(x, w) if b is None else function(x, w, b)
 
 

@@ -5,16 +5,7 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
-
-def pair(value, name: str, op: str, least: int) -> tuple[int, int]:
-    """(vertical, horizontal) from one number or two; raises ValueError for anything else or for less than `least`."""
-    two = tuple(value) if isinstance(value, tuple | list) else (value, value)
-    whole = all(isinstance(v, int | np.integer) and not isinstance(v, bool) for v in two)
-    if len(two) != 2 or not whole or min(two) < least:
-        raise ValueError(f"{op}: {name} is {value!r}, expected an integer >= {least} or two of them")
-    return int(two[0]), int(two[1])
+from ..checks import pair
 
 
 @dataclass(frozen=True)
@@ -62,7 +53,7 @@ class Options:
         if not isinstance(groups, int) or groups < 1:
             raise ValueError(f"{op}: groups is {groups!r}, expected an integer >= 1")
         return Options(
-            pair(stride, "stride", op, 1), pair(padding, "padding", op, 0), pair(dilation, "dilation", op, 1), groups
+            pair(op, "stride", stride, 1), pair(op, "padding", padding, 0), pair(op, "dilation", dilation, 1), groups
         )
 
     def geometry(self, x_shape, w_shape) -> Geometry:
