@@ -4,6 +4,7 @@ import difflib
 import inspect
 
 from ..nn import Module
+from .resnet import ResNet, ResNetClassifier
 from .unet import UNet, UNetPaper
 
 MODELS = {
@@ -11,7 +12,7 @@ MODELS = {
     "unet_paper": UNetPaper,
 }
 
-__all__ = ["MODELS", "UNet", "UNetPaper", "build", "create", "names"]
+__all__ = ["MODELS", "ResNet", "ResNetClassifier", "UNet", "UNetPaper", "build", "create", "names"]
 
 
 def names() -> list[str]:

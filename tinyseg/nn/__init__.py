@@ -16,6 +16,7 @@ from .layers import (
     ReLU,
     Sequential,
     Upsample,
+    freeze_batch_norm,
 )
 from .module import Buffer, Module, Parameter
 
@@ -37,5 +38,6 @@ __all__ = [
     "ReLU",
     "Sequential",
     "Upsample",
+    "freeze_batch_norm",
     "init",
 ]

@@ -183,6 +183,14 @@ class BatchNorm2d(Module):
         return f"{self.running_mean.size}" + (", frozen" if self.frozen else "")
 
 
+def freeze_batch_norm(module: Module, affine: bool = True) -> Module:
+    """`freeze` every batch norm inside a module, which is returned: what weights trained elsewhere want."""
+    for inner in module.modules():
+        if isinstance(inner, BatchNorm2d):
+            inner.freeze(affine)
+    return module
+
+
 class ReLU(Module):
     """max(x, 0)"""
 
