@@ -1,25 +1,20 @@
-"""The parts of the loop, one by one; the loop as a whole is run in test_cli.py."""
+"""The parts of the task, one by one; the loop as a whole is run in cli/test_cli.py."""
 
-import argparse
 import io
 import math
-import os
-import signal
 
 import numpy as np
 import pytest
 
 import tinyseg as ts
-from tinyseg import train
 from tinyseg.checkpoint import Info
-from tinyseg.cli import TRAIN
 from tinyseg.data import Batch, Sample, Shapes
 from tinyseg.evaluate import evaluate
 from tinyseg.report import Progress
+from tinyseg.train import TrainError, semantic
+from tinyseg.train.loop import headline
 
-
-def options(**changes):
-    return argparse.Namespace(**{**TRAIN, "lr": 1e-3, "warmup": 0, **changes})
+from .options import options
 
 
 class Colours(ts.nn.Module):
@@ -63,23 +58,13 @@ def test_evaluate_counts_the_whole_set():
 
 
 def test_a_warning_where_all_is_one_class():
-    stream = io.StringIO()
-    row = {
-        "epoch": 1,
-        "step": 5,
-        "train_loss": 1.0,
-        "val_loss": 1.0,
-        "mean_iou": 0.2,
-        "pixel_accuracy": 0.5,
-        "seconds": 3,
-    }
+    row = {"epoch": 1, "step": 5, "train_loss": 1.0, "mean_iou": 0.2, "seconds": 3}
     result = {"found": np.array([0.0, 1.0]), "share": np.array([0.5, 0.5]), "iou": np.array([0.25, np.nan])}
-    train.show_epoch(Progress(stream), row, result, ["cell", "wall"])
-    assert "warning: nearly every pixel is predicted as 'wall'" in stream.getvalue()
-    stream = io.StringIO()
-    train.show_epoch(Progress(stream), row, {**result, "found": np.array([0.4, 0.6])}, ["cell", "wall"])
-    assert "warning" not in stream.getvalue() and "mean IoU 0.2000" in stream.getvalue()
-    assert stream.getvalue().splitlines()[1].strip() == "IoU  cell 0.250  wall -"
+    lines = semantic.lines_of(row, result, ["cell", "wall"])
+    assert "warning: nearly every pixel is predicted as 'wall'" in lines[1]
+    lines = semantic.lines_of(row, {**result, "found": np.array([0.4, 0.6])}, ["cell", "wall"])
+    assert [line.strip() for line in lines] == ["IoU  cell 0.250  wall -"]
+    assert "mean IoU 0.2000" in headline(row, {"mean_iou": 0.2}) and "loss 1.0000" in headline(row, {})
 
 
 def test_losses_add_up_and_take_class_weights():
@@ -88,43 +73,27 @@ def test_losses_add_up_and_take_class_weights():
         np.full((2, 4, 4), 1, np.int32),
     )
     batch = Batch(None, masks, None, None, ())
-    parts = [train.make_loss(options(loss=name), None)(logits, batch).item() for name in ("ce", "dice")]
-    assert train.make_loss(options(loss="ce+dice"), None)(logits, batch).item() == pytest.approx(sum(parts))
+    parts = [semantic.make_loss(options(loss=name), None)(logits, batch).item() for name in ("ce", "dice")]
+    assert semantic.make_loss(options(loss="ce+dice"), None)(logits, batch).item() == pytest.approx(sum(parts))
     for name in ("focal", "lovasz", "cross_entropy"):
         shapes = Shapes(size=32, length=3)
-        assert train.make_loss(options(loss=name, class_weights="median"), shapes)(logits, batch).item() > 0
-    with pytest.raises(train.TrainError, match="no 'magic'.*cross_entropy"):
-        train.make_loss(options(loss="ce+magic"), None)
+        assert semantic.make_loss(options(loss=name, class_weights="median"), shapes)(logits, batch).item() > 0
+    with pytest.raises(TrainError, match="no 'magic'.*cross_entropy"):
+        semantic.make_loss(options(loss="ce+magic"), None)
 
 
 def test_the_middle_of_a_mask_belongs_to_a_network_that_shrinks():
     masks = np.arange(2 * 8 * 9).reshape(2, 8, 9)
-    assert np.array_equal(train.match(masks, (4, 5)), masks[:, 2:6, 2:7])
-    assert np.array_equal(train.match(masks, (8, 9)), masks)
-
-
-@pytest.mark.parametrize("name", ["constant", "poly", "cosine", "step"])
-def test_schedules_begin_at_one_and_do_not_rise(name):
-    schedule = train.make_schedule(options(schedule=name), 100)
-    factors = [schedule(i) for i in range(100)]
-    assert factors[0] == 1 and all(a >= b >= 0 for a, b in zip(factors, factors[1:]))
-    warm = train.make_schedule(options(schedule=name, warmup=10), 100)
-    assert 0 < warm(0) < 0.2 and warm(50) == schedule(50)
-
-
-@pytest.mark.parametrize("name", list(train.OPTIMIZERS))
-def test_biases_are_not_decayed(name):
-    optimizer = train.make_optimizer(options(optimizer=name, weight_decay=0.5), ts.models.create("unet", 2, width=2))
-    decay = {p.ndim > 1: group["weight_decay"] for group in optimizer.groups for p in group["params"]}
-    assert decay == {True: 0.5, False: 0.0}
+    assert np.array_equal(semantic.match(masks, (4, 5)), masks[:, 2:6, 2:7])
+    assert np.array_equal(semantic.match(masks, (8, 9)), masks)
 
 
 def test_augmented_images_have_one_size():
     shapes = Shapes(size=(40, 50), length=2)
-    every = options(augment=list(train.AUGMENTATIONS), crop=None)
-    transform = train.augmentation(every, train.crop_of(every, shapes), (0.5,) * 3, (0.25,) * 3)
+    every = options(augment=list(semantic.AUGMENTATIONS), crop=None)
+    transform = semantic.augmentation(every, semantic.crop_of(every, shapes), (0.5,) * 3, (0.25,) * 3)
     assert transform(shapes[0], np.random.default_rng(0)).image.shape == (40, 50, 3)
-    transform = train.augmentation(options(augment=[]), (16, 24), (0.5,) * 3, (0.25,) * 3)
+    transform = semantic.augmentation(options(augment=[]), (16, 24), (0.5,) * 3, (0.25,) * 3)
     sample = transform(shapes[1], np.random.default_rng(0))
     assert sample.image.shape == (16, 24, 3) and sample.image.dtype == np.float32 and sample.mask.shape == (16, 24)
 
@@ -136,7 +105,7 @@ def test_border_weights_are_made_behind_the_crop_and_weigh_cross_entropy():
     bare = Sample(np.zeros((12, 20, 3), np.uint8), mask)
     instances = np.where(mask == 255, 0, mask)  # both parts of class 1 are one
     told = Sample(bare.image, mask, np.where(instances == 2, 255, instances))
-    transform = train.augmentation(options(augment=[], border_weights=True), (12, 20), (0.5,) * 3, (0.25,) * 3)
+    transform = semantic.augmentation(options(augment=[], border_weights=True), (12, 20), (0.5,) * 3, (0.25,) * 3)
     by_mask, by_instances = (transform(s, np.random.default_rng(0)).weights for s in (bare, told))
     cells = instances.copy()
     cells[:, 8:14] = 3
@@ -147,32 +116,20 @@ def test_border_weights_are_made_behind_the_crop_and_weigh_cross_entropy():
     logits = ts.tensor(np.random.default_rng(0).standard_normal((1, 8, 16, 3)).astype(np.float32))
     batch = Batch(None, mask[None], None, by_mask[None], ())
     middle = ts.losses.cross_entropy(logits, mask[None, 2:-2, 2:-2], pixel_weight=by_mask[None, 2:-2, 2:-2]).item()
-    assert train.make_loss(options(), None)(logits, batch).item() == pytest.approx(middle)
+    assert semantic.make_loss(options(), None)(logits, batch).item() == pytest.approx(middle)
     dice = ts.losses.dice(logits, mask[None, 2:-2, 2:-2]).item()
-    assert train.make_loss(options(loss="dice+ce"), None)(logits, batch).item() == pytest.approx(middle + dice)
+    assert semantic.make_loss(options(loss="dice+ce"), None)(logits, batch).item() == pytest.approx(middle + dice)
 
 
 def test_a_crop_that_the_model_cannot_take_is_refused():
     model = ts.models.create("unet_paper", 2, width=1)
-    train.check_crop(model, "unet_paper", (188, 204))
-    with pytest.raises(train.TrainError, match="200 512 pixels.*--crop 188 508 or --crop 204 524"):
-        train.check_crop(model, "unet_paper", (200, 512))
-    train.check_crop(ts.models.create("unet", 2, width=1), "unet", (7, 9))
+    semantic.check_crop(model, "unet_paper", (188, 204))
+    with pytest.raises(TrainError, match="200 512 pixels.*--crop 188 508 or --crop 204 524"):
+        semantic.check_crop(model, "unet_paper", (200, 512))
+    semantic.check_crop(ts.models.create("unet", 2, width=1), "unet", (7, 9))
 
 
 def test_the_synthetic_shapes_have_two_splits():
-    assert len(train.open_set(options(), "train")) == 800 and len(train.open_set(options(), "val")) == 100
+    assert len(semantic.open_set(options(), "train")) == 800 and len(semantic.open_set(options(), "val")) == 100
     with pytest.raises(ValueError, match="no split 'test'"):
-        train.open_set(options(), "test")
-
-
-def test_the_first_ctrl_c_asks_and_the_second_stops():
-    before = signal.getsignal(signal.SIGINT)
-    with train.Interrupt(Progress(io.StringIO())) as interrupt:
-        assert not interrupt.asked
-        os.kill(os.getpid(), signal.SIGINT)
-        assert interrupt.asked
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            signal.sigtimedwait([], 1)
-    assert signal.getsignal(signal.SIGINT) is before
+        semantic.open_set(options(), "test")

@@ -1,0 +1,88 @@
+"""What the commands share: kinds of arguments, options of prediction, the model of a run, the progress line."""
+
+import argparse
+import logging
+from pathlib import Path
+
+
+class UsageError(ValueError):
+    """A command that makes no sense; the message says which."""
+
+
+def add_command(commands, name: str, run, text: str, defaults: bool = True) -> argparse.ArgumentParser:
+    """A command of the line. Without defaults, options that are not given are not there at all."""
+    p = commands.add_parser(
+        name, help=text, description=text, argument_default=None if defaults else argparse.SUPPRESS
+    )
+    p.set_defaults(run=run)
+    return p
+
+
+def count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number of at least 1")
+    return value
+
+
+def not_negative(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: expected a number of at least 0")
+    return value
+
+
+def positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0")
+    return value
+
+
+def prediction_options(p) -> None:
+    p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, emulated or auto (auto)")
+    p.add_argument("--tile", type=count, metavar="N", help="side of the tiles that large images are cut into (768)")
+    p.add_argument("--overlap", type=float, default=1 / 3, metavar="SHARE", help="of a tile with its neighbour (1/3)")
+    p.add_argument("--flip", action="store_true", help="average with the mirrored image")
+    p.add_argument(
+        "--scales", type=positive, nargs="+", default=[1.0], metavar="S", help="average over resized images (1)"
+    )
+
+
+def views(options) -> dict:
+    """The options of `predict` that eval and predict share."""
+    return {"tile": options.tile, "overlap": options.overlap, "flip": options.flip, "scales": tuple(options.scales)}
+
+
+def load_model(options):
+    """The model of a run folder or of an .npz, on --device."""
+    from ..checkpoint import load
+    from ..device import get_device
+
+    return load(model_file(options.model), get_device(options.device))
+
+
+def model_file(run: str) -> Path:
+    """The best model of a run folder, or the .npz itself."""
+    from ..checkpoint import CheckpointError
+
+    path = Path(run)
+    if not path.is_dir():
+        return path
+    found = [path / name for name in ("best.npz", "last.npz") if (path / name).is_file()]
+    if not found:
+        raise CheckpointError(f"{path}: no best.npz and no last.npz in it; cure: a run folder of `tinyseg train`")
+    return found[0]
+
+
+def progress_line():
+    """A progress line that also shows what the package logs."""
+    from ..report import Progress
+
+    progress = Progress()
+    handler = logging.Handler()
+    handler.emit = progress.log
+    log = logging.getLogger("tinyseg")
+    log.handlers[:], log.propagate = [handler], False
+    log.setLevel(logging.INFO)
+    return progress

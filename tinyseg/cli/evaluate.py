@@ -1,0 +1,49 @@
+"""tinyseg eval: a model measured on a data set."""
+
+import argparse
+
+from .common import add_command, load_model, model_file, prediction_options, progress_line, views
+from .train import options_of
+
+
+def add(commands) -> None:
+    p = add_command(commands, "eval", evaluate, "Measure a model on a data set.")
+    p.add_argument("model", metavar="RUN", help="a run folder or an .npz")
+    p.add_argument("--data", metavar="DIR", help="a data set (what the run was trained on)")
+    p.add_argument("--split", metavar="NAME", help="(what the run validated on, else val)")
+    prediction_options(p)
+
+
+def evaluate(options) -> int:
+    """tinyseg eval"""
+    from .. import report
+    from ..evaluate import evaluate
+    from ..train.semantic import open_set
+
+    model, progress = load_model(options), progress_line()
+    last = model_file(options.model).with_name("last.npz")
+    run = options_of(last) if options.data is None and last.is_file() else {}
+    data, split = options.data or run.get("data"), options.split or run.get("val_split") or "val"
+    dataset = open_set(argparse.Namespace(data=data, scale=model.info.scale), split)
+    expected, found = model.info.class_names, list(dataset.class_names)
+    if found != expected:
+        raise ValueError(
+            f"{data or 'the synthetic shapes'}: the classes are {_some(found)}, but {options.model} knows "
+            f"{_some(expected)}; cure: --data DIR, the data it was trained on"
+        )
+    progress.say(f"{data or 'synthetic shapes'}, {split}: {len(dataset)} images")
+    result = evaluate(model, dataset, progress, views(options), boundary=True, pictures=0)
+    progress.say(report.class_table(model.info.class_names, result["iou"], result["share"]))
+    progress.say(
+        f"\nmean IoU                 {result['mean_iou']:.4f}\n"
+        f"pixel accuracy           {result['pixel_accuracy']:.4f}\n"
+        f"mean accuracy            {result['mean_accuracy']:.4f}\n"
+        f"frequency-weighted IoU   {result['fw_iou']:.4f}\n"
+        f"boundary F-score         {result['boundary_f']:.4f}\n"
+        f"{len(dataset)} images" + (f", resized by {model.info.scale:g}" if model.info.scale != 1 else "")
+    )
+    return 0
+
+
+def _some(names) -> str:
+    return ", ".join(names[:8]) + (f" ... ({len(names)} in all)" if len(names) > 8 else "")

@@ -1,0 +1,68 @@
+"""tinyseg predict: photographs of any size, segmented."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from .common import UsageError, add_command, load_model, model_file, prediction_options, progress_line, views
+
+
+def add(commands) -> None:
+    p = add_command(commands, "predict", predict, "Segment photographs of any size.")
+    p.add_argument("model", metavar="RUN", help="a run folder or an .npz")
+    p.add_argument("images", nargs="+", metavar="IMAGE", type=Path)
+    p.add_argument("--out", type=Path, default=Path("predictions"), metavar="DIR", help="(predictions)")
+    p.add_argument("--overlay", action="store_true", help="also NAME_overlay.png, the classes over the picture")
+    p.add_argument("--probabilities", action="store_true", help="also NAME.npz with (H, W, K) float32")
+    prediction_options(p)
+
+
+def predict(options) -> int:
+    """tinyseg predict"""
+    from ..data import image as files
+    from ..predict import predict
+
+    _refuse_overwriting(options)
+    model, progress = load_model(options), progress_line()
+    palette = files.palette_of(np.asarray(model.info.palette))
+    options.out.mkdir(parents=True, exist_ok=True)
+    for path in options.images:
+        image = files.read_image(path, len(model.info.mean) if len(model.info.mean) in (1, 3) else None)
+        view = views(options)
+        result = predict(
+            model, image, view["tile"], view["overlap"], view["flip"], view["scales"], options.probabilities
+        )
+        mask = result.argmax(-1).astype(np.int32) if options.probabilities else result
+        target = options.out / f"{path.stem}.png"
+        files.write_mask(target, mask, palette)
+        if options.overlay:
+            files.write_image(options.out / f"{path.stem}_overlay.png", files.overlay(image, mask, palette))
+        if options.probabilities:
+            np.savez(
+                options.out / f"{path.stem}.npz", probabilities=result, class_names=np.array(model.info.class_names)
+            )
+        share = np.bincount(mask.ravel(), minlength=len(model.info.class_names)) / mask.size
+        seen = [f"{model.info.class_names[k]} {100 * share[k]:.1f} %" for k in np.argsort(-share) if share[k] > 0]
+        progress.say(f"{target}  {mask.shape[0]} x {mask.shape[1]} (height x width)  {', '.join(seen[:5])}")
+    return 0
+
+
+def _refuse_overwriting(options) -> None:
+    """UsageError where `predict` would write over one of its inputs, or one file twice; before anything is done."""
+    endings = [".png", *["_overlay.png"] * options.overlay, *[".npz"] * options.probabilities]
+    taken = {_same(path): f"the input {path}" for path in (*options.images, model_file(options.model))}
+    for path in options.images:
+        for ending in endings:
+            target = options.out / f"{path.stem}{ending}"
+            if other := taken.get(_same(target)):
+                raise UsageError(
+                    f"{target}, the result of {path}, would overwrite {other}; cure: another --out, or predict images "
+                    "of like names one after the other into folders of their own"
+                )
+            taken[_same(target)] = f"the result of {path}"
+
+
+def _same(path: Path) -> str:
+    """Equal for equal files, behind links and on disks that take A for a."""
+    return os.path.normcase(path.resolve())

@@ -1,0 +1,147 @@
+"""tinyseg train: its options, their defaults, and what they mean together."""
+
+import argparse
+from pathlib import Path
+
+from .common import UsageError, add_command, count, not_negative, positive, progress_line
+
+# What `tinyseg train` does where nothing else is said. None: it depends, see `complete`.
+TRAIN = {
+    "model": "unet", "width": None, "data": None, "split": "train", "val_split": "val", "scale": 1.0, "crop": None,
+    "augment": ["flip"], "batch": 8, "workers": 2, "device": "auto", "epochs": None, "steps": None, "lr": None,
+    "optimizer": "adamw", "schedule": "poly", "warmup": None, "weight_decay": 0.01, "clip": 0.0, "class_weights": None,
+    "loss": "cross_entropy", "seed": 0, "out": None, "save_every": 60.0, "resume": False, "amp": False,
+    "cache": 1.0, "border_weights": False,
+}  # fmt: skip
+FREE_ON_RESUME = {
+    "out",
+    "resume",
+    "workers",
+    "device",
+    "data",
+    "cache",
+    "save_every",
+    "epochs",
+    "steps",
+}  # may differ from before
+
+
+def add(commands) -> None:
+    p = add_command(
+        commands, "train", train, "Train a model. Without options: a small U-Net on synthetic shapes.", defaults=False
+    )
+    add = p.add_argument
+    # fmt: off
+    add("--data", metavar="DIR", help="a data set (see `tinyseg check`); without it, the synthetic shapes")
+    add("--split", metavar="NAME", help="the split to train on (train)")
+    add("--val-split", metavar="NAME", help="the split to validate on (val)")
+    add("--scale", type=positive, help="resize all images by this factor on reading (1)")
+    add("--crop", type=count, nargs=2, metavar=("H", "W"), help="random windows (the first image's size, at most 512)")
+    add("--augment", nargs="+", help="random changes of the training images (flip)",
+        choices=["none", "flip", "vflip", "rotate", "elastic", "scale", "color", "blur"])
+    add("--batch", type=count, metavar="N", help="images a step (8)")
+    add("--workers", type=int, metavar="N", help="threads that load images (2)")
+    add("--cache", type=not_negative, metavar="GB", help="memory for images that were read once, in GiB (1)")
+    add("--model", metavar="NAME", help="see `tinyseg models` (unet)")
+    add("--width", type=count, metavar="N", help="channels of the first stage (the model's own; 16 for the shapes)")
+    add("--loss", metavar="NAME", help="cross_entropy (ce), dice, focal, lovasz, or a sum such as ce+dice (ce)")
+    add("--class-weights", choices=["median"], help="weigh classes by median frequency")
+    add("--border-weights", action="store_true",
+        help="weigh pixels between objects that nearly touch as the U-Net paper does (in cross_entropy)")
+    add("--optimizer", choices=["sgd", "adam", "adamw"], help="(adamw)")
+    add("--lr", type=positive, help="learning rate (0.001; 0.01 with sgd; 0.004 for the shapes)")
+    add("--schedule", choices=["constant", "poly", "cosine", "step"], help="of the learning rate (poly)")
+    add("--warmup", type=int, metavar="STEPS", help="in which the learning rate rises from 0 (0; 50 for the shapes)")
+    add("--weight-decay", type=float, metavar="W", help="of filters, not of biases (0.01)")
+    add("--clip", type=float, metavar="NORM", help="longest gradient allowed; 0: any (0)")
+    add("--epochs", type=count, metavar="N", help="passes over the training images (30; 5 over the shapes)")
+    add("--steps", type=count, metavar="N", help="steps in all, instead of --epochs")
+    add("--seed", type=int, help="of weights, order and augmentation (0)")
+    add("--device", help="cpu, cuda, cuda:1, emulated or auto (auto)")
+    add("--out", metavar="DIR", help="the run folder (runs/MODEL-DATA)")
+    add("--save-every", type=float, metavar="SECONDS", help="between two last.npz; each epoch writes one too (60)")
+    add("--resume", action="store_true", help="go on with the run in --out, to the bit")
+    add("--amp", action="store_true", help="mixed precision; not in this version")
+    # fmt: on
+
+
+def train(options) -> int:
+    """tinyseg train"""
+    options = complete(options)
+    from ..train import train as run
+
+    return 0 if run(options, progress_line()) else 130
+
+
+def complete(options) -> argparse.Namespace:
+    """The options of `train`: those given, on top of the resumed run's or of the defaults."""
+    given = {k: v for k, v in vars(options).items() if k in TRAIN}
+    base = dict(TRAIN)
+    if given.get("resume"):
+        if "out" not in given:
+            raise UsageError("--resume needs --out DIR, the run folder to go on with")
+        base |= options_of(Path(given["out"]) / "last.npz")
+        changed = [k for k in given if k not in FREE_ON_RESUME and given[k] != base.get(k)]
+        if changed:
+            raise UsageError(
+                f"--resume goes on with the options of the run, but --{changed[0].replace('_', '-')} is "
+                f"{given[changed[0]]} and was {base.get(changed[0])}; cure: leave it out, or start another run"
+            )
+        if "steps" in given:
+            base["epochs"] = None
+        elif "epochs" in given:
+            base["steps"] = None
+    full = argparse.Namespace(**{**base, **given}, command_line=options.command_line)
+    demo = full.data is None
+    full.data = full.data if demo else str(Path(full.data).resolve())  # `eval` may be called from elsewhere
+    if full.amp:
+        raise UsageError("--amp: mixed precision is not in this version; cure: leave it out")
+    if full.epochs and full.steps and not full.resume:
+        raise UsageError("--epochs and --steps: give one of them")
+    if demo and full.scale != 1:
+        raise UsageError("--scale resizes images of files; the synthetic shapes are 64 pixels large; cure: --data DIR")
+    if full.border_weights and not {"ce", "cross_entropy"} & set(full.loss.split("+")):
+        raise UsageError(f"--border-weights need cross-entropy; --loss is {full.loss}; cure: --loss ce+{full.loss}")
+    if "none" in full.augment:
+        full.augment = []
+    if full.steps is None and full.epochs is None:
+        full.epochs = 5 if demo else 30
+    full.lr = full.lr or (0.01 if full.optimizer == "sgd" else 0.004 if demo else 0.001)
+    if full.warmup is None:
+        full.warmup = 50 if demo else 0
+    full.width = full.width or (16 if demo and full.model == "unet" else None)
+    full.out = full.out or str(
+        fresh(Path("runs") / f"{full.model}-{'shapes' if demo else Path(full.data).resolve().name}")
+    )
+    if not full.resume and has_steps(Path(full.out) / "last.npz"):
+        raise UsageError(f"{full.out} already holds a run; cure: --resume to go on with it, or another --out")
+    return full
+
+
+def options_of(path: Path) -> dict:
+    """The options of `train` that a last.npz was made with."""
+    from ..checkpoint import CheckpointError, read
+
+    training = read(path)[0].get("training")
+    options = training.get("options") if isinstance(training, dict) else None
+    if not isinstance(options, dict) or not isinstance(options.get("augment", []), list):
+        raise CheckpointError(f"{path}: it does not say how the run was trained; cure: the last.npz of a run folder")
+    return {name: value for name, value in options.items() if name in TRAIN}
+
+
+def has_steps(path: Path) -> bool:
+    """Whether a last.npz holds work that must not be lost: a run that failed before its first step does not."""
+    from ..checkpoint import CheckpointError, read
+
+    if not path.exists():
+        return False
+    try:
+        return read(path)[0]["training"]["at"]["step"] > 0
+    except (CheckpointError, KeyError, TypeError):
+        return True
+
+
+def fresh(path: Path) -> Path:
+    """The path, or path-2, path-3 ... where it is taken."""
+    tries = (path if n == 1 else path.with_name(f"{path.name}-{n}") for n in range(1, 10**6))
+    return next(p for p in tries if not p.exists())

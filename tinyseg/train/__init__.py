@@ -1,0 +1,11 @@
+"""Training: the loop that `tinyseg train` runs, and the tasks that it can be given.
+
+    loop.py           steps, epochs, saving, resuming, Ctrl-C          task.py      what a task must do; which one it is
+    optimisation.py   the optimiser and its learning rate              semantic.py  a class for every pixel
+    run_folder.py     last.npz, metrics.csv, curves.png
+"""
+
+from .loop import train
+from .task import Task, TrainError, Validation, task_of
+
+__all__ = ["Task", "TrainError", "Validation", "task_of", "train"]

@@ -1,0 +1,153 @@
+"""The loop, from the first line to the last: task, model, optimiser, then steps and epochs.
+
+A run is a folder. last.npz holds all that the next step depends on (weights, running statistics, the optimiser's
+arrays, generators, the number of the next batch), and the loader's batches depend on (seed, epoch, number) alone, so a
+run that was killed goes on to the bit. metrics.csv and curves.png are written anew from what last.npz knows;
+best.npz and samples.png at each validation that is the best so far.
+"""
+
+import math
+import shlex
+import time
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+
+from .. import __version__, checkpoint, optim, report
+from ..device import get_device
+from .interrupt import Interrupt
+from .optimisation import make_optimizer, make_schedule
+from .run_folder import resume, save_run, write_metrics
+from .task import TrainError, task_of
+
+SAVE_BEFORE_VALIDATION = 10  # seconds since the last save
+
+
+def train(options: Namespace, progress: report.Progress) -> bool:
+    """Train as the options of `tinyseg train` say; True if the run came to its end, False if Ctrl-C stopped it."""
+    out, device = Path(options.out), get_device(options.device)
+    task = task_of(options)
+    loader = task.loader
+    steps = options.steps or options.epochs * len(loader)
+    model = task.make_model().to(device)
+    optimizer = make_optimizer(options, model)
+    schedule = make_schedule(options, steps)
+
+    # What a run remembers: where it is, the loss of every step, a row for every validation
+    found = None
+    at = {"epoch": 0, "batch": 0, "step": 0, "seconds": 0.0, "best": -1.0, "history": []}
+    past = []
+    if options.resume:
+        at, past = resume(out / "last.npz", model, optimizer, task)
+        progress.say(f"resumed at step {at['step']} of {steps}")
+    progress.say(
+        f"{options.model} ({model.parameter_count():,} parameters, {device.name}), {len(task.train_set)} images to "
+        f"train on, {len(task.val_set)} to validate, {steps} steps of {options.batch} images; {out}"
+    )
+
+    out.mkdir(parents=True, exist_ok=True)
+    for left_behind in out.glob(".*.tmp"):  # by a run that was killed while it wrote
+        left_behind.unlink()
+    with open(out / "command.txt", "a") as file:
+        file.write(f"{options.command_line}    # tinyseg {__version__}\n")
+    if not options.resume:
+        save_run(out, model, optimizer, task, at, past, options)
+    clock, saved, warm = time.monotonic() - at["seconds"], time.monotonic(), None
+    with Interrupt(progress) as interrupt:
+        while at["step"] < steps or at["batch"]:
+            if not at["batch"]:
+                task.begin_epoch(model, at["epoch"], progress)
+            model.train()
+            began, waited, first = time.monotonic(), loader.wait_seconds, at["step"]
+            epoch_began = at["step"] - at["batch"]
+            for batch in loader.batches(at["epoch"], at["batch"]):
+                if at["step"] >= steps:
+                    break
+                loss = task.loss(model, batch)
+                value = loss.item()
+                if not math.isfinite(value):
+                    raise TrainError(
+                        f"the loss is {value} at step {at['step'] + 1} (epoch {at['epoch'] + 1}): training diverged. "
+                        f"The last good state is in {out / 'last.npz'}. Cure: a smaller --lr (it is {options.lr:.3g}), "
+                        "--clip 1, or --warmup 100; start anew with another --out."
+                    )
+                optimizer.zero_grad()
+                loss.backward()
+                if options.clip:
+                    optim.clip_grad_norm(model.parameters(), options.clip)
+                optimizer.step(schedule(at["step"]))
+                past.append(value)
+                at["step"] += 1
+                at["batch"] += 1
+                at["seconds"] = time.monotonic() - clock
+
+                now = time.monotonic()
+                spent, done = now - began, at["step"] - first
+                warm = warm or (now, at["step"])  # the first step compiles kernels: it says nothing about the others
+                left = (steps - at["step"]) * (now - warm[0]) / max(1, at["step"] - warm[1])
+                progress.show(
+                    f"epoch {at['epoch'] + 1}  step {at['step']}/{steps}  loss {np.mean(past[-20:]):.4f}  "
+                    f"lr {options.lr * schedule(at['step'] - 1):.2e}  {options.batch * done / spent:.1f} images/s  "
+                    f"data {100 * (loader.wait_seconds - waited) / spent:.0f} %  "
+                    f"{report.duration(left) if at['step'] > warm[1] else '?'} left"
+                )
+                if interrupt.asked or now - saved >= options.save_every:
+                    save_run(out, model, optimizer, task, at, past, options)
+                    saved = time.monotonic()
+                if interrupt.asked:
+                    progress.say(stopped(at, out))
+                    return False
+
+            # The end of an epoch: validate, write down, draw. A failure in validation must not cost a long epoch
+            if time.monotonic() - saved >= SAVE_BEFORE_VALIDATION:
+                save_run(out, model, optimizer, task, at, past, options)
+            at["epoch"], at["batch"] = at["epoch"] + 1, 0
+            found = task.validate(model, progress)
+            at["seconds"] = time.monotonic() - clock
+            row = {
+                "epoch": at["epoch"],
+                "step": at["step"],
+                "seconds": round(at["seconds"], 1),
+                "lr": options.lr * schedule(at["step"] - 1),
+                "train_loss": float(np.mean(past[epoch_began:])),
+                **found.row,
+            }
+            at["history"].append(checkpoint.plain(row))
+            progress.say(headline(row, found.metrics))
+            for line in found.lines:
+                progress.say(line)
+            model.info.epoch, model.info.step, model.info.metrics = at["epoch"], at["step"], found.metrics
+            if not found.score < at["best"]:  # also where it is nan: there nothing is ever better
+                at["best"] = found.score if math.isfinite(found.score) else at["best"]
+                checkpoint.save(out / "best.npz", model)
+                found.draw(out / "samples.png")
+            write_metrics(out, at["history"], past, task.curves)
+            save_run(out, model, optimizer, task, at, past, options)
+            saved = time.monotonic()
+            if interrupt.asked and at["step"] < steps:
+                progress.say(stopped(at, out))
+                return False
+
+    if found and found.table:
+        progress.say(found.table)
+    name = task.score_name
+    best = f"best {name} {at['best']:.4f}" if at["best"] >= 0 else f"no {name}: nothing could be measured"
+    progress.say(
+        f"{best}; {report.duration(at['seconds'])}, peak memory {report.peak_memory()}\n"
+        f"{out}: samples.png curves.png metrics.csv best.npz last.npz command.txt"
+    )
+    return True
+
+
+def headline(row: dict, metrics: dict[str, float]) -> str:
+    """The line of an epoch: its loss and the metrics of its validation."""
+    told = "  ".join(f"{name.replace('_', ' ').replace('iou', 'IoU')} {value:.4f}" for name, value in metrics.items())
+    return (
+        f"epoch {row['epoch']:3}  step {row['step']:5}  loss {row['train_loss']:.4f}  {told}  "
+        f"{report.duration(row['seconds'])}"
+    )
+
+
+def stopped(at: dict, out: Path) -> str:
+    return f"stopped at step {at['step']}; go on: tinyseg train --out {shlex.quote(str(out))} --resume"
