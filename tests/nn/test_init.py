@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import seeds
+from tinyseg import nn
 from tinyseg.nn import init
 
 FILTER = (3, 3, 40, 60)
@@ -65,3 +66,15 @@ def test_identity_and_errors():
     with pytest.raises(ValueError, match="mode is 'fan'"):
         init.kaiming_normal(FILTER, mode="fan")
     assert not init.zeros((2, 2)).any()
+
+
+def test_without_init_everything_is_zero_and_nothing_is_drawn():
+    with nn.no_init():
+        layer = nn.Conv2d(2, 3, 3)
+        assert not init.normal((4, 4), 1.0).any() and not init.identity((3, 3, 2, 2)).any()
+        assert init.uniform((1 << 20, 1 << 20), 1.0).strides == (0, 0)  # a terabyte that takes no memory
+        assert not init.bilinear((4, 4, 2, 2)).any() and not init.truncated_normal((3,), 1.0).any()
+    assert not layer.weight.numpy().any() and not layer.bias.numpy().any()
+    with pytest.raises(RuntimeError, match="out of the block"), nn.no_init():
+        raise RuntimeError("out of the block")
+    assert nn.Conv2d(2, 3, 3).weight.numpy().any()

@@ -4,15 +4,29 @@ import difflib
 import inspect
 
 from ..nn import Module
+from .recipe import Recipe
 from .resnet import ResNet, ResNetClassifier
 from .unet import UNet, UNetPaper
+from .vgg import VGG16
 
 MODELS = {
     "unet": UNet,
     "unet_paper": UNetPaper,
 }
 
-__all__ = ["MODELS", "ResNet", "ResNetClassifier", "UNet", "UNetPaper", "build", "create", "names"]
+__all__ = [
+    "MODELS",
+    "Recipe",
+    "ResNet",
+    "ResNetClassifier",
+    "UNet",
+    "UNetPaper",
+    "VGG16",
+    "build",
+    "create",
+    "names",
+    "recipe",
+]
 
 
 def names() -> list[str]:
@@ -59,3 +73,12 @@ def build(config: dict, seed: int = 0) -> Module:
     """A model like the one whose `model.config` this is. Raises TypeError for what its class does not take."""
     arguments = {option: value for option, value in config.items() if option != "name"}
     return MODELS[config["name"]](**arguments, seed=seed)
+
+
+def recipe(name: str) -> Recipe:
+    """How the paper of this model trained it: the `recipe` of its class. Raises ValueError if it has none."""
+    found = getattr(MODELS.get(name), "recipe", None)
+    if found is None:
+        having = ", ".join(n for n in MODELS if hasattr(MODELS[n], "recipe"))
+        raise ValueError(f"models.recipe: {name!r} has none; there are those of {having}")
+    return found

@@ -19,6 +19,33 @@ import numpy as np
 from .. import ops
 from ..nn import BatchNorm2d, Conv2d, ConvTranspose2d, Dropout, Module, ReLU, Sequential, init
 from ..tensor import Tensor
+from .recipe import Recipe
+
+MILESIAL = Recipe(
+    paper="U-Net: Ronneberger, Fischer & Brox, MICCAI 2015 (arXiv 1505.04597), as milesial/Pytorch-UNet trains it",
+    batch=1,
+    lr=1e-5,
+    steps=5 * 4580,
+    optimizer="adam",
+    weight_decay=1e-8,
+    decay_all=True,
+    loss="cross_entropy+dice",
+    notes=("there RMSprop with momentum 0.999 and a rate that halves on a plateau, 5 epochs of Carvana; here Adam",),
+)
+PAPER = Recipe(
+    paper="U-Net: Ronneberger, Fischer & Brox, MICCAI 2015 (arXiv 1505.04597)",
+    batch=1,
+    lr=1e-4,
+    steps=30_000,
+    momentum=0.99,
+    crop=(572, 572),
+    augment=("flip", "rotate", "elastic", "color"),
+    class_weights="median",
+    notes=(
+        "border weights: w0 = 10, sigma = 5 pixels (--border-weights)",
+        "the paper names neither learning rate, decay nor steps: those are ours",
+    ),
+)
 
 
 class UNet(Module):
@@ -34,6 +61,8 @@ class UNet(Module):
     Example:
         model = ts.models.UNet(num_classes=11, width=32)
     """
+
+    recipe = MILESIAL
 
     def __init__(self, num_classes: int, in_channels: int = 3, width: int = 64, depth: int = 4, seed: int = 0):
         self.config = {
@@ -93,6 +122,7 @@ class UNetPaper(Module):
     """
 
     margin = 92
+    recipe = PAPER
 
     def __init__(self, num_classes: int, in_channels: int = 3, width: int = 64, seed: int = 0):
         self.config = {"name": "unet_paper", "num_classes": num_classes, "in_channels": in_channels, "width": width}

@@ -1,6 +1,7 @@
 """Modules, layers and initial values."""
 
 from . import init
+from .init import no_init
 from .layers import (
     AdaptiveAvgPool2d,
     AvgPool2d,
@@ -40,4 +41,5 @@ __all__ = [
     "Upsample",
     "freeze_batch_norm",
     "init",
+    "no_init",
 ]

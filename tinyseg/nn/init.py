@@ -9,9 +9,41 @@ Filters are (R,S,C,K) and matrices (inputs, outputs), so that
 convolution whose adjoint it is, so its fans are swapped. `seed` is an integer or a `numpy.random.Generator`.
 """
 
+import threading
+from contextlib import contextmanager
+
 import numpy as np
 
 Seed = int | np.random.Generator | None
+_thread = threading.local()
+
+
+@contextmanager
+def no_init(device="cpu"):
+    """Inside this block modules are made on `device`, their weights 0: nothing is drawn, no host memory is touched.
+
+    For weights that are loaded right after, and for counting what is never computed with.
+
+    Example:
+        with ts.nn.no_init():
+            model = ts.models.VGG16()
+        model.load_state_dict(state)
+    """
+    before, _thread.device = home(), device
+    try:
+        yield
+    finally:
+        _thread.device = before
+
+
+def home():
+    """The device that `no_init` makes modules on; None outside such a block."""
+    return getattr(_thread, "device", None)
+
+
+def _nothing(shape):
+    """What the functions below return inside `no_init`: zeros that take no memory and cannot be written."""
+    return np.broadcast_to(np.float32(0), shape)
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -29,11 +61,13 @@ def _fan(shape, mode):
 
 
 def zeros(shape: tuple[int, ...]) -> np.ndarray:
-    return np.zeros(shape, np.float32)
+    return np.zeros(shape, np.float32) if home() is None else _nothing(shape)
 
 
 def normal(shape: tuple[int, ...], std: float, seed: Seed = 0) -> np.ndarray:
     """N(0, std^2)."""
+    if home() is not None:
+        return _nothing(shape)
     values = np.random.default_rng(seed).standard_normal(shape, np.float32)
     values *= np.float32(std)
     return values
@@ -41,6 +75,8 @@ def normal(shape: tuple[int, ...], std: float, seed: Seed = 0) -> np.ndarray:
 
 def truncated_normal(shape: tuple[int, ...], std: float, seed: Seed = 0) -> np.ndarray:
     """N(0, std^2) drawn again until |value| <= 2 std (TensorFlow's; the spread that results is 0.88 std)."""
+    if home() is not None:
+        return _nothing(shape)
     rng = np.random.default_rng(seed)
     values = rng.standard_normal(shape, np.float32)
     while (outside := np.abs(values) > 2).any():
@@ -50,6 +86,8 @@ def truncated_normal(shape: tuple[int, ...], std: float, seed: Seed = 0) -> np.n
 
 def uniform(shape: tuple[int, ...], bound: float, seed: Seed = 0) -> np.ndarray:
     """Uniform in [-bound, bound)."""
+    if home() is not None:
+        return _nothing(shape)
     values = np.random.default_rng(seed).random(shape, np.float32)
     values -= np.float32(0.5)
     values *= np.float32(2 * bound)
@@ -86,6 +124,8 @@ def bilinear(shape: tuple[int, int, int, int]) -> np.ndarray:
     rows, columns, c, k = shape
     if c not in (1, k):
         raise ValueError(f"bilinear: shape {shape} is neither (R,S,C,C) nor, for groups=C, (R,S,1,C)")
+    if home() is not None:
+        return _nothing(shape)
     tap = np.outer(*(_triangle(n) for n in (rows, columns)))
     return (tap[:, :, None, None] * (np.eye(k) if c == k else np.ones((1, k)))).astype(np.float32)
 
@@ -101,6 +141,8 @@ def identity(shape: tuple[int, int, int, int]) -> np.ndarray:
     rows, columns, c, k = shape
     if rows % 2 == 0 or columns % 2 == 0:
         raise ValueError(f"identity: a filter of {rows}x{columns} taps has no middle; expected odd sizes")
+    if home() is not None:
+        return _nothing(shape)
     w = zeros(shape)
     w[rows // 2, columns // 2] = np.eye(c, k)
     return w

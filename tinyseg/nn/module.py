@@ -18,6 +18,7 @@ import numpy as np
 
 from ..device import Device, get_device
 from ..tensor import Tensor
+from .init import home
 
 
 class _State(Tensor):
@@ -26,8 +27,8 @@ class _State(Tensor):
     __slots__ = ()
     trained: bool
 
-    def __init__(self, data, device: str | Device = "cpu"):
-        device = get_device(device)
+    def __init__(self, data, device: str | Device | None = None):
+        device = get_device(device or home() or "cpu")
         super().__init__(device.array(data, np.float32), device, self.trained)
 
     def assign(self, values) -> None:
