@@ -1,25 +1,27 @@
 """From a kernel's body to machine code, and the team of threads that runs it.
 
-Every kernel becomes one C function
+Every kernel becomes one C function of the form that Numba's teams of threads (OpenMP, TBB or its own) call
 
-    void kernel(int64 share, int64 shares, int64 *words)
+    void kernel(int64 **first, int64 *count, int64 *steps, int64 *words)
 
-which does its share of the iterations of the body's `prange`. `words` holds the arguments, eight bytes each: a number,
-or the address of an array followed by its sizes. So one driver, compiled once, runs every kernel on Numba's threads,
-and a kernel's own code is all that has to be compiled for it. (Numba's own `parallel=True` does the same for each
-function anew and takes three times as long to compile.)
+for `count[0]` shares of the iterations of the body's `prange`, from share `first[0][0]`. `words` holds the number of
+shares and then the arguments, eight bytes each: a number, or the address of an array followed by its sizes. So a
+kernel's own code is all that has to be compiled for it. (Numba's own `parallel=True` compiles a driver for each
+function and takes three times as long.)
 """
 
 import ast
+import ctypes
 import hashlib
 import inspect
 import textwrap
 from functools import cache
 from types import FunctionType
 
+import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import carray, from_dtype, get_num_threads, njit, prange, types
+from numba import carray, from_dtype, get_num_threads, njit, types
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
@@ -44,7 +46,7 @@ class Native:
         self.versions = {}  # argument types -> (address of the C function, whether it has shares)
 
     def __call__(self, *args):
-        kinds, words = [], []
+        kinds, words = [], [1]
         for a in args:
             if isinstance(a, np.ndarray):
                 if not a.flags.c_contiguous:
@@ -69,26 +71,28 @@ class Native:
         if version is None:
             version = self.versions[kinds] = _compile(self.body, kinds)
         address, shared = version
-        packed = np.array(words, np.int64)
-        _run(address, get_num_threads() if shared else 1, packed.__array_interface__["data"][0])
+        if shared:
+            words[0] = get_num_threads()
+        _run(address, words[0], np.array(words, np.int64))
 
 
-# ------------------------------------------------------------------------------------------------ the driver
+# ------------------------------------------------------------------------------------------------ the threads
 
 
-@intrinsic
-def _call(typing_context, function, share, shares, words):
-    def emit(context, builder, signature, args):
-        pointer = ir.FunctionType(ir.VoidType(), [_word] * 3).as_pointer()
-        builder.call(builder.inttoptr(args[0], pointer), args[1:])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 4), emit
+@cache
+def _team():
+    """Numba's `parallel_for` as a C function: it hands shares to the threads, without the GIL, and waits for them."""
+    get_num_threads()  # starts the threads
+    kinds = [ctypes.c_void_p] * 5 + [ctypes.c_size_t] * 2 + [ctypes.c_int]
+    return ctypes.CFUNCTYPE(None, *kinds)(llvm.address_of_symbol("numba_parallel_for"))
 
 
-def _driver(function, shares, words):
-    for share in prange(shares):
-        _call(function, share, shares, words)
+def _run(address: int, shares: int, words: np.ndarray) -> None:
+    """Call the C function at an address for shares 0 to `shares` - 1, one a thread."""
+    numbers = np.arange(shares)
+    of_one = np.array([numbers.__array_interface__["data"][0], shares, 8], np.int64)  # where, how many, a step in bytes
+    first = of_one.__array_interface__["data"][0]
+    _team()(address, first, first + 8, first + 16, words.__array_interface__["data"][0], 0, 1, shares)
 
 
 # ------------------------------------------------------------------------------------------------ compiling
@@ -98,7 +102,7 @@ def _compile(body, kinds) -> tuple[int, bool]:
     """The address of the C function of a body for these argument types, and whether its work is shared."""
     part, shared = _share_of(body)
     compiled = device_function(part)
-    unpack, names, at = ["def unpack(share, shares, words):"], [], 0
+    unpack, names, at = ["def unpack(first, count, steps, words):"], [], 1
     reachable = {"__name__": __name__, "work": compiled, "carray": carray, "integer": _integer}
     reachable |= {"float32": _float32, "float64": _float64}
     for i, kind in enumerate(kinds):
@@ -112,9 +116,12 @@ def _compile(body, kinds) -> tuple[int, bool]:
             unpack.append(f"    a{i} = carray(pointer{i}(words, {at}), ({sizes}))")
             at += 1 + ndim
         names.append(f"a{i}")
-    unpack.append(f"    work({', '.join((['share', 'shares'] if shared else []) + names)})")
+    unpack.append("    share = integer(integer(first, 0), 0)")
+    unpack.append("    for share in range(share, share + integer(count, 0)):")
+    own = ["share", "integer(words, 0)"] if shared else []
+    unpack.append(f"        work({', '.join(own + names)})")
     exec("\n".join(unpack), reachable)
-    function = CFunc(reachable["unpack"], ((types.int64,) * 3, types.void), {}, _OPTIONS)
+    function = CFunc(reachable["unpack"], ((types.int64,) * 4, types.void), {}, _OPTIONS)
     function._cache = _cache(body, str(kinds)) or function._cache
     function.compile()
     return function.address, shared
@@ -244,7 +251,3 @@ def _cache(body, variant: str):
         log.info("compiling %s (no cache folder can be written; TINYSEG_CACHE names one)", body.__name__)
         return None
 
-
-# The driver is a kernel like the others but for its parallel loop, which Numba makes.
-_run = njit(_driver, parallel=True, nogil=True, no_cfunc_wrapper=True)
-_run._cache = _cache(_driver, "driver") or _run._cache
