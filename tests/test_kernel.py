@@ -144,9 +144,9 @@ def test_float32_kernels_stay_in_float32(device):
 
     x = device.array(np.linspace(-1, 1, 100), np.float32)
     y = device.empty(100, np.float32)
-    device.launch(relu_flat, y, x)
+    device.launch(relu_flat, y, x, 100)
     if device is get_device("cpu"):
-        kinds = [(np.dtype(np.float32), 1)] * 2
+        kinds = [(np.dtype(np.float32), 1)] * 2 + ["integer"]
         assert tuple(kinds) in relu_flat.compiled.versions
 
 

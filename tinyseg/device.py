@@ -50,6 +50,10 @@ class Device:
         """A number for the memory that an array lies in: the same for all views of one block while it lives."""
         raise NotImplementedError
 
+    def has(self, kernel: Kernel) -> bool:
+        """Whether this device has a body for a kernel: what chooses between several algorithms asks this."""
+        raise NotImplementedError
+
     def launch(self, kernel: Kernel, *args) -> None:
         """Run a kernel on arrays of this device: outputs, inputs, numbers."""
         raise NotImplementedError
@@ -99,13 +103,56 @@ class Cpu(Device):
         return np.array(array)
 
     def owner(self, array):
-        while getattr(array, "base", None) is not None:
-            array = array.base
-        return id(array)
+        return _owner(array)
+
+    def has(self, kernel):
+        return kernel.on_cpu
 
     def launch(self, kernel, *args):
         with self._one_at_a_time:
             kernel.compiled(*args)
+
+
+def _owner(array) -> int:
+    while getattr(array, "base", None) is not None:
+        array = array.base
+    return id(array)
+
+
+class Emulated(Device):
+    """NumPy arrays, and the CUDA kernels themselves, compiled by the host's C++ compiler and run on the CPU.
+
+    A device for tests and for learning: see `tinyseg.cuda.emulator`. Memory comes straight from NumPy, so that a
+    sanitizer sees its end, and is filled with NaN, so that what a kernel forgets to write shows.
+    """
+
+    name = "emulated"
+
+    def __init__(self):
+        from .cuda.emulator import Emulator, compiler
+
+        compiler()  # raises where there is none
+        self.emulator = Emulator()
+
+    def empty(self, shape, dtype=np.float32):
+        array = np.empty(shape, dtype)
+        array.reshape(-1).view(np.uint8).fill(255)
+        return array
+
+    def array(self, host, dtype=None):
+        return np.array(host, dtype, order="C", copy=True)
+
+    def numpy(self, array):
+        return np.array(array)
+
+    def owner(self, array):
+        return _owner(array)
+
+    def has(self, kernel):
+        return self.emulator.has(kernel)
+
+    def launch(self, kernel, *args):
+        self.emulator.run(kernel, args)
 
 
 _devices: dict[str, Device] = {}
@@ -134,6 +181,8 @@ def _make(name: str) -> Device:
         raise ValueError(f"device {name!r} is unknown: expected 'cpu', 'cuda', 'cuda:1', 'emulated' or 'auto'")
     if kind == "cpu":
         return Cpu()
+    if kind == "emulated":
+        return Emulated()
     raise RuntimeError(f"device {name!r}: this version of tinyseg has no CUDA kernels yet; use device 'cpu'")
 
 
@@ -147,9 +196,14 @@ def usable_devices() -> dict[str, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = os.environ.get("NUMBA_NUM_THREADS", cores)
     cupy = "CuPy is installed" if importlib.util.find_spec("cupy") else "CuPy is not installed"
+    try:
+        get_device("emulated")
+        emulated = "usable: runs the CUDA kernels on the CPU, for tests"
+    except RuntimeError as error:
+        emulated = str(error)
     cached = f"cached in {cache_folder()}" if cache_folder() else "not cached (no home folder; TINYSEG_CACHE names one)"
     return {
         "cpu": f"usable: {threads} threads, kernels {cached}",
         "cuda": f"not in this version ({cupy})",
-        "emulated": "not in this version",
+        "emulated": emulated,
     }

@@ -17,8 +17,8 @@ class Kernel:
     between numbers of threads; for one number they repeat to the bit.
     """
 
-    def __init__(self, body):
-        self.body = body
+    def __init__(self, body, on_cpu=True):
+        self.body, self.on_cpu = body, on_cpu
         self.name = body.__name__
         self.__doc__ = body.__doc__
 
@@ -48,3 +48,8 @@ def device_function(body):
 def kernel(body) -> Kernel:
     """Decorator: make a `Kernel` of a Numba body."""
     return Kernel(body)
+
+
+def cuda_kernel(declaration) -> Kernel:
+    """Decorator: a kernel that only CUDA has. The function gives its name, its arguments and what it does; no body."""
+    return Kernel(declaration, on_cpu=False)

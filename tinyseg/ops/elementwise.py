@@ -79,9 +79,9 @@ class Elementwise(Function):
 
 
 @kernel
-def add_flat(y, a, b):
+def add_flat(y, a, b, n):
     """y[i] = a[i] + b[i]. Parallel over i, in one run for each thread."""
-    for i in prange(y.size):
+    for i in prange(n):
         y[i] = a[i] + b[i]
 
 
@@ -92,7 +92,7 @@ class Add(Elementwise):
         self.shapes = a.shape, b.shape
         if a.size >= LARGE and a.shape == b.shape and a.dtype == b.dtype and a.dtype.kind == "f":
             y = self.device.empty(a.shape, a.dtype)
-            self.device.launch(add_flat, y.reshape(-1), a.reshape(-1), b.reshape(-1))
+            self.device.launch(add_flat, y.reshape(-1), a.reshape(-1), b.reshape(-1), y.size)
             return y
         return self.new(self.device.xp.add, a, b)
 
@@ -244,18 +244,18 @@ class Sqrt(Elementwise):
 
 
 @kernel
-def relu_flat(y, x):
+def relu_flat(y, x, n):
     """y[i] = max(x[i], 0), nan stays nan. Parallel over i, in one run for each thread."""
     zero = x.dtype.type(0)
-    for i in prange(y.size):
+    for i in prange(n):
         y[i] = zero if x[i] < zero else x[i]
 
 
 @kernel
-def relu_backward_flat(dx, dy, y):
+def relu_backward_flat(dx, dy, y, n):
     """dx[i] = dy[i] where y[i] > 0, else 0. Parallel over i, in one run for each thread."""
     zero = dy.dtype.type(0)
-    for i in prange(dx.size):
+    for i in prange(n):
         g = dy[i]  # loaded in any case: a load under a condition would not become a vector
         dx[i] = g if y[i] > zero else zero
 
@@ -266,12 +266,12 @@ class Relu(Elementwise):
     def forward(self, x):
         x = floats(x)
         self.y = y = self.device.empty(x.shape, x.dtype)
-        self.device.launch(relu_flat, y.reshape(-1), x.reshape(-1))
+        self.device.launch(relu_flat, y.reshape(-1), x.reshape(-1), y.size)
         return y
 
     def backward(self, dy):
         dx = self.device.empty(dy.shape, dy.dtype)
-        self.device.launch(relu_backward_flat, dx.reshape(-1), dy.reshape(-1), self.y.reshape(-1))
+        self.device.launch(relu_backward_flat, dx.reshape(-1), dy.reshape(-1), self.y.reshape(-1), dx.size)
         return dx
 
 

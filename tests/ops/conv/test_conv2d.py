@@ -1,7 +1,5 @@
 """conv2d: value, gradient, its three linear maps in every algorithm, bits, threads, errors."""
 
-import ast
-import inspect
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
@@ -12,7 +10,7 @@ from hypothesis import strategies as st
 
 import tinyseg as ts
 from tinyseg.ops.conv import conv2d
-from tinyseg.ops.conv.conv2d import algorithm, backward_w, backward_x, forward
+from tinyseg.ops.conv.conv2d import ALGORITHMS, algorithm, backward_w, backward_x, forward
 from tinyseg.ops.conv.geometry import Options
 from tinyseg.ops.conv.simd import COLUMNS
 
@@ -20,6 +18,7 @@ from ...strategies import conv_geometries, float_dtypes, normal, seeds
 from . import oracle
 from .cases import ALL, CORNERS, DEPTHWISE, LAYERS, THIN, case
 
+CPU = ts.get_device("cpu")
 TOLERANCE = {np.float32: 2e-6, np.float64: 1e-14}  # of the sum of the absolute values of all terms
 each_case = pytest.mark.parametrize("g", ALL.values(), ids=ALL.keys())
 
@@ -114,18 +113,25 @@ def test_an_input_that_was_not_contiguous(device):
 # ------------------------------------------------------------------------------------- algorithms and the definition
 
 
-def choices():
-    """Every name that `algorithm` can return, read from its source."""
-    nodes = ast.walk(ast.parse(inspect.getsource(algorithm)))
-    returned = [node.value for node in nodes if isinstance(node, ast.Return)]
-    return {leaf.value for value in returned for leaf in ast.walk(value) if isinstance(leaf, ast.Constant)} & {
-        leaf.value for value in returned for leaf in ast.walk(value) if isinstance(getattr(leaf, "value", 0), str)
-    }
-
-
 def test_every_algorithm_has_a_case():
-    assert choices() >= {"direct", "plain", "depthwise"}
-    assert {algorithm(geometry(g), np.float32) for g in ALL.values()} == choices()
+    on_cpu = {name for name, (_, kernels) in ALGORITHMS.items() if all(map(CPU.has, kernels))}
+    assert on_cpu >= {"direct", "plain", "depthwise"}
+    assert {algorithm(CPU, geometry(g), np.float32) for g in ALL.values()} == on_cpu
+
+
+def test_a_device_takes_what_it_has_kernels_for():
+    class Bare(type(CPU)):
+        def has(self, kernel):
+            return kernel.name in names
+
+    g = geometry(ALL["3x3"])
+    names = {kernel.name for _, kernels in ALGORITHMS.values() for kernel in kernels}
+    assert algorithm(Bare(), g, np.float32) == algorithm(CPU, g, np.float32) != "plain"
+    names = {kernel.name for kernel in ALGORITHMS["plain"][1]}
+    assert algorithm(Bare(), g, np.float32) == "plain"
+    names = set()
+    with pytest.raises(RuntimeError, match="conv2d: device 'cpu' has no kernels for it"):
+        algorithm(Bare(), g, np.float32)
 
 
 @each_case
@@ -195,7 +201,7 @@ def test_nan_and_inf_are_seen_where_they_are_and_nowhere_else(value):
     broken = ~np.isfinite(conv2d(ts.tensor(x), w, b, **g.options).numpy()).any(axis=3)[0]
     near = np.zeros((9, 9), bool)
     near[3:6, 3:6] = True
-    if algorithm(geometry(g), np.float32) == "winograd":  # a tile of 4x4 results shares one transform
+    if algorithm(CPU, geometry(g), np.float32) == "winograd":  # a tile of 4x4 results shares one transform
         assert broken[near].any() and not broken[:, 8].all()
     else:
         assert np.array_equal(broken, near)

@@ -71,22 +71,42 @@ def check_bias(op: str, b, channels: int) -> None:
 # ------------------------------------------------------------------------------------ choosing an algorithm
 
 
-def algorithm(g: Geometry, dtype) -> str:
-    """Which body computes a convolution: "depthwise", "winograd", "direct" (implicit GEMM) or "plain" (definition)."""
-    if g.groups == g.C == g.K and g.C > 1:
-        return "depthwise"
-    if dtype != np.float32 or (g.groups > 1 and g.C // g.groups < 4):
-        return "plain"
+def _one_filter_a_channel(g: Geometry, dtype) -> bool:
+    return g.groups == g.C == g.K and g.C > 1
+
+
+def _fills_vectors(g: Geometry, dtype) -> bool:
+    return dtype == np.float32 and (g.groups == 1 or g.C // g.groups >= 4)
+
+
+def _fills_winograd_tiles(g: Geometry, dtype) -> bool:
     three = (g.R, g.S, *g.stride, g.groups) == (3, 3, 1, 1, 1) and g.dilation[0] == g.dilation[1]
-    if three and g.C % COLUMNS == 0 and g.K % COLUMNS == 0 and min(g.P, g.Q) >= 4 * g.dilation[0]:
-        return "winograd"
-    return "direct"
+    panels = g.C % COLUMNS == 0 and g.K % COLUMNS == 0
+    return dtype == np.float32 and three and panels and min(g.P, g.Q) >= 4 * g.dilation[0]
+
+
+# From the best to the one that is always right: whether it fits a geometry and dtype, and the kernels that it needs.
+# A device takes the first that fits and all of whose kernels it has.
+ALGORITHMS = {
+    "depthwise": (_one_filter_a_channel, (depthwise_forward, depthwise_backward_x, depthwise_backward_w, sum_parts)),
+    "winograd": (_fills_winograd_tiles, (winograd_filters, winograd_forward, winograd_filter_gradient)),
+    "direct": (_fills_vectors, (pack_filters, gather_tiles, filter_gradient_tiles)),
+    "plain": (lambda g, dtype: True, (plain_forward, plain_backward_x, plain_backward_w)),
+}
+
+
+def algorithm(device, g: Geometry, dtype) -> str:
+    """Which body computes a convolution: "depthwise", "winograd", "direct" (implicit GEMM) or "plain" (definition)."""
+    for name, (fits, kernels) in ALGORITHMS.items():
+        if fits(g, dtype) and all(map(device.has, kernels)):
+            return name
+    raise RuntimeError(f"conv2d: device {device.name!r} has no kernels for it")
 
 
 def forward(device, g: Geometry, x, w, b=None):
     """y of x and w."""
     y = device.empty(g.y_shape, x.dtype)
-    which = algorithm(g, x.dtype)
+    which = algorithm(device, g, x.dtype)
     if which == "direct":
         if _thin(g):
             x, g = _merge_taps(device, g, x)
@@ -107,7 +127,7 @@ def forward(device, g: Geometry, x, w, b=None):
 def backward_x(device, g: Geometry, dy, w, b=None):
     """dx of dy and w: the adjoint of x -> y; plus b[c], the bias of a transposed convolution."""
     dx = device.empty(g.x_shape, dy.dtype)
-    which = algorithm(g, dy.dtype)
+    which = algorithm(device, g, dy.dtype)
     if which == "direct" and _thin(g):
         columns = _columns(device, g, dy, w)
         b = device.zeros((g.C,), dy.dtype) if b is None else b
@@ -132,7 +152,7 @@ def backward_x(device, g: Geometry, dy, w, b=None):
 
 def backward_w(device, g: Geometry, dy, x):
     """dw of dy and x: the adjoint of w -> y."""
-    which = algorithm(g, x.dtype)
+    which = algorithm(device, g, x.dtype)
     if which == "plain":
         dw = device.empty(g.w_shape, x.dtype)
         device.launch(plain_backward_w, dw, dy, x, *_numbers(g, g.K), g.groups)

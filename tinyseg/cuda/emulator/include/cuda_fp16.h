@@ -1,0 +1,2 @@
+// The emulator: see cuda.h, which is included before every kernel.
+#pragma once
