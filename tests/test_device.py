@@ -24,13 +24,15 @@ def axpy(y, x, a):
 
 def test_a_name_is_one_object():
     cpu = get_device("cpu")
-    assert cpu is get_device("cpu") is get_device(cpu) is get_device("auto") and cpu.name == "cpu" and cpu.xp is np
+    assert cpu is get_device("cpu") is get_device(cpu) and cpu.name == "cpu" and cpu.xp is np
     assert repr(cpu) == "device('cpu')" and cpu == get_device("cpu") and len({cpu, get_device("cpu")}) == 1
     assert cpu != "cpu"
+    usable = usable_devices()["cuda"].startswith("usable")
+    assert get_device("auto") is get_device("cuda" if usable else "cpu")
 
 
 def test_names_that_are_none():
-    for name in ("gpu", "cpu:0", "emulated:1", ""):
+    for name in ("gpu", "cpu:0", "emulated:1", "cuda:", "cuda:x", ""):
         with pytest.raises(ValueError, match=f"device '{name}' is unknown: expected 'cpu', 'cuda', 'cuda:1'"):
             get_device(name)
     with pytest.raises(ValueError, match="device 'tpu' is unknown"):

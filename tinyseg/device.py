@@ -8,6 +8,7 @@
 """
 
 import threading
+from functools import cache
 
 import numpy as np
 
@@ -127,11 +128,13 @@ class Emulated(Device):
     """
 
     name = "emulated"
+    threads = 3
 
     def __init__(self):
-        from .cuda.emulator import Emulator, compiler
+        from .cuda.emulator import Emulator, unusable
 
-        compiler()  # raises where there is none
+        if reason := unusable():
+            raise RuntimeError(f"device 'emulated': {reason}")
         self.emulator = Emulator()
 
     def empty(self, shape, dtype=np.float32):
@@ -155,6 +158,57 @@ class Emulated(Device):
         self.emulator.run(kernel, args)
 
 
+class Cuda(Device):
+    """CuPy arrays on one GPU, from CuPy's pool; kernels compiled by NVRTC. Nothing waits but `numpy` and `array`.
+
+    The GPU that was last asked for memory or for a launch is CuPy's current one in this thread.
+    """
+
+    threads = 256  # a sum is worth that many shares: each is added up by one thread for every column
+
+    def __init__(self, name: str, number: int):
+        from .cuda.gpu import Gpu
+
+        self.name = name
+        try:
+            self.gpu = Gpu(number)
+        except RuntimeError as error:
+            raise RuntimeError(f"device {name!r}: {error}") from None
+        self.xp = self.gpu.cupy
+
+    def empty(self, shape, dtype=np.float32):
+        self.gpu.use()
+        try:
+            return self.xp.empty(shape, dtype)
+        except self.xp.cuda.memory.OutOfMemoryError:
+            size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+            free, total = self.xp.cuda.runtime.memGetInfo()
+            raise MemoryError(
+                f"out of memory on {self.name!r}: an array {tuple(np.atleast_1d(shape))} {np.dtype(dtype)} of "
+                f"{size / 2**20:.0f} MiB was asked for, {free / 2**20:.0f} of {total / 2**20:.0f} MiB are free. "
+                "Cure: a smaller batch, a smaller crop, or autocast."
+            ) from None
+
+    def array(self, host, dtype=None):
+        host = np.ascontiguousarray(host, dtype).reshape(np.shape(host))
+        array = self.empty(host.shape, host.dtype)
+        array.set(host)
+        return array
+
+    def numpy(self, array):
+        self.gpu.use()
+        return self.xp.asnumpy(array)
+
+    def owner(self, array):
+        return id(array.data.mem)
+
+    def has(self, kernel):
+        return self.gpu.has(kernel)
+
+    def launch(self, kernel, *args):
+        self.gpu.run(kernel, args)
+
+
 _devices: dict[str, Device] = {}
 _making = threading.Lock()
 
@@ -168,42 +222,42 @@ def get_device(name: str | Device = "auto") -> Device:
     if isinstance(name, Device):
         return name
     if name == "auto":
-        name = "cpu"  # the fastest device this version has kernels for
+        name = _best()
     with _making:
         if name not in _devices:
             _devices[name] = _make(name)
     return _devices[name]
 
 
+@cache
+def _best() -> str:
+    """The fastest device that this machine can use."""
+    from .cuda.gpu import unusable
+
+    return "cpu" if unusable() else "cuda"
+
+
 def _make(name: str) -> Device:
-    kind = name.split(":")[0]
-    if kind not in ("cpu", "cuda", "emulated") or (name != kind and kind != "cuda"):
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda", "emulated") or (name != kind and not (kind == "cuda" and number.isdecimal())):
         raise ValueError(f"device {name!r} is unknown: expected 'cpu', 'cuda', 'cuda:1', 'emulated' or 'auto'")
     if kind == "cpu":
         return Cpu()
-    if kind == "emulated":
-        return Emulated()
-    raise RuntimeError(f"device {name!r}: this version of tinyseg has no CUDA kernels yet; use device 'cpu'")
+    return Emulated() if kind == "emulated" else Cuda(name, int(number or 0))
 
 
 def usable_devices() -> dict[str, str]:
     """Each kind of device and, in words, whether it can be used and what to do if not."""
-    import importlib.util
     import os
 
+    from .cuda import emulator, gpu
     from .jit import cache_folder
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = os.environ.get("NUMBA_NUM_THREADS", cores)
-    cupy = "CuPy is installed" if importlib.util.find_spec("cupy") else "CuPy is not installed"
-    try:
-        get_device("emulated")
-        emulated = "usable: runs the CUDA kernels on the CPU, for tests"
-    except RuntimeError as error:
-        emulated = str(error)
     cached = f"cached in {cache_folder()}" if cache_folder() else "not cached (no home folder; TINYSEG_CACHE names one)"
     return {
         "cpu": f"usable: {threads} threads, kernels {cached}",
-        "cuda": f"not in this version ({cupy})",
-        "emulated": emulated,
+        "cuda": gpu.unusable() or f"usable: {gpu.description()}",
+        "emulated": emulator.unusable() or "usable: runs the CUDA kernels on the CPU, for tests",
     }

@@ -2,12 +2,16 @@
 
 import ast
 import functools
+import hashlib
+import os
 import re
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from ..jit import cache_folder
 from ..kernel import Kernel
 
 HEADERS = Path(__file__).parent
@@ -285,3 +289,28 @@ def _python(expression: str) -> str:
     text = re.sub(r"\(Index\)|\(int64\)|\(int\)", "", expression.strip()).replace("/", "//")
     ast.parse(text, mode="eval")
     return text
+
+
+# ------------------------------------------------------------------------------------------------ the cache
+
+
+@functools.cache
+def writable_folder(name: str) -> Path:
+    """Where compiled kernels are kept; a temporary folder where the user's cache cannot be written."""
+    try:
+        folder = cache_folder() / name
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except (TypeError, OSError):
+        pass
+    _temporary.append(tempfile.TemporaryDirectory(prefix="tinyseg-"))
+    return Path(_temporary[-1].name)
+
+
+_temporary = []  # these live as long as the process
+
+
+def digest(*texts: str) -> str:
+    """A short name for texts: another one for other texts."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:20]

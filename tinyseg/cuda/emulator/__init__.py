@@ -16,18 +16,18 @@ cuda.h is the language, runtime.cpp the engine (its comment says how it works), 
 
 import ctypes
 import functools
-import hashlib
 import os
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
 
-from ...jit import cache_folder, log
+from ...jit import log
 from ...kernel import Kernel
-from ..source import HEADERS, KernelError, Source, plan_of, twin_of
+from ..source import HEADERS, KernelError, Source, digest, plan_of, twin_of, writable_folder
 
 HERE = Path(__file__).parent
 ORDERS = {"sequential": 0, "reversed": 1, "random": 2}
@@ -47,15 +47,20 @@ class _Launch(ctypes.Structure):  # emulated::Launch
 
 
 def compiler() -> list[str]:
-    """The host's C++ compiler. Raises RuntimeError where there is none."""
+    """The host's C++ compiler: CXX, or the first that is found; [] where there is none."""
     named = shlex.split(os.environ.get("CXX", ""))
-    for command in [named] if named else [["g++"], ["c++"], ["clang++"]]:
-        if shutil.which(command[0]):
-            return command
-    raise RuntimeError(
-        f"device 'emulated' needs a C++ compiler, and {named[0] if named else 'g++'} is not found; "
-        "cure: install g++ (Debian, Ubuntu: apt install g++), or name one in CXX; or use device 'cpu'"
-    )
+    commands = [named] if named else [["g++"], ["c++"], ["clang++"]]
+    return next((command for command in commands if shutil.which(command[0])), [])
+
+
+def unusable() -> str | None:
+    """Why there is no emulated device here, and the cure; None if there is one."""
+    if sys.platform != "linux":
+        return "it runs on Linux only; cure: use device 'cpu'"
+    if not compiler():
+        name = os.environ.get("CXX") or "g++"
+        return f"it needs a C++ compiler, and {name} is not found; cure: install g++ (apt install g++), or set CXX"
+    return None
 
 
 class Emulator:
@@ -141,10 +146,10 @@ def _library(source: Source) -> ctypes.CDLL:
     # The #line makes errors, sanitizers and gdb speak of the .cu file.
     entries = "\n".join(f"ENTRY({i}, {expression})" for i, expression in enumerate(source.expressions))
     text = f'#include "{HERE / "cuda.h"}"\n#line 1 "{source.path}"\n{source.text}\n#line 1 "entries"\n{entries}\n'
-    folder = _folder()
+    folder = writable_folder("emulated")
     engine = _engine(folder, sanitize)
     headers = [p.read_text() for p in (HERE / "cuda.h", HERE / "runtime.h", *sorted(HEADERS.glob("*.cuh")))]
-    target = folder / f"{source.name}-{_digest(text, *headers, engine.name, *flags, *compiler())}.so"
+    target = folder / f"{source.name}-{digest(text, *headers, engine.name, *flags, *compiler())}.so"
     if not target.exists():
         log.info("compiling %s for the emulator", source.name)
         with tempfile.TemporaryDirectory(dir=folder) as work:
@@ -161,7 +166,7 @@ def _engine(folder: Path, sanitize: str) -> Path:
     flags = "-O2 -g -std=c++17 -fPIC -fvisibility=hidden -fno-tree-loop-distribute-patterns -c".split()
     flags += ["-DSTACK_BYTES=32768"] if sanitize == "thread" else []
     texts = [(HERE / name).read_text() for name in ("runtime.cpp", "runtime.h")]
-    target = folder / f"engine-{_digest(*texts, *flags, *compiler())}.o"
+    target = folder / f"engine-{digest(*texts, *flags, *compiler())}.o"
     if not target.exists():
         _compile([*flags, str(HERE / "runtime.cpp")], target, "the emulator")
     return target
@@ -174,28 +179,6 @@ def _compile(arguments: list[str], target: Path, what: str) -> None:
     if result.returncode:
         raise KernelError(f"{what} does not compile for the emulator:\n{result.stderr}")
     os.replace(part, target)
-
-
-@functools.cache
-def _folder() -> Path:
-    """Where compiled kernels are kept; a temporary folder where the cache cannot be written."""
-    try:
-        folder = cache_folder() / "emulated"
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except (TypeError, OSError):
-        pass
-    folder = tempfile.TemporaryDirectory(prefix="tinyseg-")
-    _temporary.append(folder)  # lives as long as the process
-    return Path(folder.name)
-
-
-_temporary = []
-
-
-def _digest(*texts: str) -> str:
-    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:20]
 
 
 def _tell_static_shared(library, path: Path) -> None:
