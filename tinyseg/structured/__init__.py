@@ -1,6 +1,21 @@
 """Structured prediction: dense CRF, graph cuts, superpixels. Arrays in, arrays out, NHWC as everywhere."""
 
 from .alpha_expansion import alpha_expansion, labelling_energy
+from .dense_crf import bilateral_features, dense_crf, label_probabilities, pixel_features
+from .gaussian import ExactGaussian
 from .graph_cut import grid_edges, max_flow
+from .permutohedral import Lattice, lattice_filter
 
-__all__ = ["alpha_expansion", "grid_edges", "labelling_energy", "max_flow"]
+__all__ = [
+    "ExactGaussian",
+    "Lattice",
+    "alpha_expansion",
+    "bilateral_features",
+    "dense_crf",
+    "grid_edges",
+    "label_probabilities",
+    "labelling_energy",
+    "lattice_filter",
+    "max_flow",
+    "pixel_features",
+]
