@@ -5,17 +5,21 @@ from .dense_crf import bilateral_features, dense_crf, label_probabilities, pixel
 from .gaussian import ExactGaussian
 from .graph_cut import grid_edges, max_flow
 from .permutohedral import Lattice, lattice_filter
+from .superpixels import adjacency, felzenszwalb, slic
 
 __all__ = [
     "ExactGaussian",
     "Lattice",
+    "adjacency",
     "alpha_expansion",
     "bilateral_features",
     "dense_crf",
+    "felzenszwalb",
     "grid_edges",
     "label_probabilities",
     "labelling_energy",
     "lattice_filter",
     "max_flow",
     "pixel_features",
+    "slic",
 ]
