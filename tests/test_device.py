@@ -1,5 +1,7 @@
 import copy
+import os
 import pickle
+import subprocess
 import sys
 import threading
 import time
@@ -127,7 +129,9 @@ def test_tensors_of_two_devices_do_not_mix():
 
 
 def test_cupy_is_not_loaded_for_the_cpu():
-    assert "cupy" not in sys.modules or any(name.startswith("cuda") for name in ts.device._devices)
+    work = "import sys, tinyseg as ts; ts.tensor([1.0], 'cpu') + 1; sys.exit('cupy' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": str(Path(ts.__file__).parents[1])}
+    assert subprocess.run([sys.executable, "-c", work], env=environment, check=False).returncode == 0
 
 
 def test_a_copy_or_pickle_of_what_holds_a_device_is_on_the_same_one():
@@ -147,3 +151,12 @@ def test_a_user_without_a_home_only_has_no_cache(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(Path, "home", nowhere)
     assert "not cached (no home folder" in ts.device.usable_devices()["cpu"]
+
+
+def test_a_check_raises_what_it_found(device):
+    found = device.array([3, 1, 2])
+    device.check(found, lambda host: ValueError("below 1") if host.min() < 1 else None)
+    device.numpy(found)
+    with pytest.raises(ValueError, match="below 2"):
+        device.check(found, lambda host: ValueError("below 2") if host.min() < 2 else None)
+        device.numpy(found)  # a device that works ahead raises here

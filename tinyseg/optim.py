@@ -146,10 +146,10 @@ class SGD(Optimizer):
         number = p.dtype.type
         w, g, lr, weight_decay = p.data.reshape(-1), p.grad.data.reshape(-1), number(lr), number(group["weight_decay"])
         if not group["momentum"]:
-            p.device.launch(descend, w, g, lr, weight_decay)
+            p.device.launch(descend, w, g, lr, weight_decay, p.size)
             return
         v, momentum = state["velocity"].reshape(-1), number(group["momentum"])
-        p.device.launch(sgd_update, w, v, g, lr, momentum, weight_decay, group["nesterov"])
+        p.device.launch(sgd_update, w, v, g, lr, momentum, weight_decay, group["nesterov"], p.size)
 
 
 class Adam(Optimizer):
@@ -193,6 +193,7 @@ class Adam(Optimizer):
             number(group["eps"]),
             number(0 if self.decoupled else decay),
             number(1 - lr * decay if self.decoupled else 1),
+            p.size,
         )
 
 
@@ -219,7 +220,7 @@ class AdamW(Adam):
 
 def grad_norm(params: Sequence[Parameter]) -> float:
     """The length of all gradients taken as one vector. The same to the bit for any number of threads."""
-    return math.sqrt(sum(_squared_norm(p) for p in params if p.grad is not None))
+    return math.sqrt(sum(_squared_norms([p for p in params if p.grad is not None])))
 
 
 def clip_grad_norm(params: Sequence[Parameter], max_norm: float, error_if_nonfinite: bool = True) -> float:
@@ -229,10 +230,11 @@ def clip_grad_norm(params: Sequence[Parameter], max_norm: float, error_if_nonfin
     gradients are then left as they are and nan or inf is returned: the caller skips the step.
     """
     params = [p for p in params if p.grad is not None]
-    norm = grad_norm(params)
+    squares = _squared_norms(params)
+    norm = math.sqrt(sum(squares))
     if not math.isfinite(norm):
         if error_if_nonfinite:
-            bad = [f"{i} {p.shape}" for i, p in enumerate(params) if not math.isfinite(_squared_norm(p))]
+            bad = [f"{i} {p.shape}" for i, (p, square) in enumerate(zip(params, squares)) if not math.isfinite(square)]
             raise FloatingPointError(
                 f"clip_grad_norm: nan or inf in the gradient of {len(bad)} of {len(params)} parameters "
                 f"({', '.join(bad[:4])}{', ...' if len(bad) > 4 else ''}); cure: a smaller learning rate, or look for "
@@ -245,10 +247,16 @@ def clip_grad_norm(params: Sequence[Parameter], max_norm: float, error_if_nonfin
     return norm
 
 
-def _squared_norm(p: Parameter, length: int = 4096) -> float:
-    partial = p.device.empty((-(-p.size // length),), np.float64)
-    p.device.launch(sum_of_squares, partial, p.grad.data.reshape(-1), length)
-    return float(p.device.numpy(partial).sum())
+def _squared_norms(params: Sequence[Parameter], length: int = 4096) -> list[float]:
+    """The squared length of each gradient; the device is waited for once."""
+    if not params:
+        return []
+    device = params[0].device
+    ends = np.cumsum([0] + [-(-p.size // length) for p in params]).tolist()
+    partial = device.empty((ends[-1],), np.float64)
+    for p, begin, end in zip(params, ends, ends[1:]):
+        device.launch(sum_of_squares, partial[begin:end], p.grad.data.reshape(-1), length, end - begin, p.size)
+    return [float(sums.sum()) for sums in np.split(device.numpy(partial), ends[1:-1])]
 
 
 # Schedules: step number (from 0) -> factor of the learning rate

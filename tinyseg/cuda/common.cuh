@@ -55,19 +55,29 @@ template <class T> INLINE T warp_sum(T v) {
   return v;
 }
 
-// The sum over a block of whole warps, in all threads. Always in the same order.
-template <class T> INLINE T block_sum(T v) {
+// f(f(v of thread 0, v of thread 1), ...) over a block of whole warps, in all threads, always in the same order.
+// `nothing` leaves what it meets as it is.
+template <class T, class Function> INLINE T block_reduce(T v, T nothing, Function f) {
   __shared__ T part[32];
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-  v = warp_sum(v);
+  for (int step = 16; step; step /= 2) v = f(v, __shfl_down_sync(~0u, v, step));
   if (lane == 0) part[warp] = v;
   __syncthreads();
   if (warp == 0) {
-    v = warp_sum(lane < warps ? part[lane] : T(0));
+    v = lane < warps ? part[lane] : nothing;
+    for (int step = 16; step; step /= 2) v = f(v, __shfl_down_sync(~0u, v, step));
     if (lane == 0) part[0] = v;
   }
   __syncthreads();
   v = part[0];
   __syncthreads();  // before the next use of part
   return v;
+}
+
+template <class T> INLINE T block_sum(T v) {
+  return block_reduce(v, T(0), [](T a, T b) { return a + b; });
+}
+
+template <class T> INLINE T block_min(T v) {
+  return block_reduce(v, v, [](T a, T b) { return b < a ? b : a; });
 }

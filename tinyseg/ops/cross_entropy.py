@@ -56,20 +56,24 @@ class CrossEntropy(Function):
         weight = self._weights(x)
         K, M = x.shape[-1], target.size
         flat_target, ignore_index = self._as_int32(target, K)
-        counted = self._count(flat_target, weight, ignore_index, M, K, target.shape)
-        scale = (1 / counted if counted else 0.0) if self.reduction == "mean" else 1.0
+        xp, scale = device.xp, 1.0
+        counted = self._count(flat_target, weight, ignore_index, M, K, target)
+        if self.reduction == "mean":
+            scale = 1 / xp.where(counted > 0, counted, np.inf)
         loss = device.empty(target.shape, x.dtype)
         dx = device.empty(x.shape, x.dtype)  # without a gradient it is scratch for the exponentials
         smooth = self.label_smoothing / K * weight  # what each class weighs in every pixel
-        numbers = (x.dtype.type(v) for v in (scale, 1 - self.label_smoothing, float(smooth.sum())))
+        scale_blur = device.empty(2, x.dtype)
+        scale_blur[0], scale_blur[1] = scale, smooth.sum()
         flat_loss, flat_x = loss.reshape(M), x.reshape(M, K)
-        arrays = flat_loss, dx.reshape(M, K), flat_x, flat_target, weight, smooth * x.dtype.type(scale)
-        device.launch(cross_entropy_with_gradient, *arrays, *numbers, ignore_index, M, K, max(2048 // K, 1))
+        arrays = flat_loss, dx.reshape(M, K), flat_x, flat_target, weight, smooth * scale_blur[0], scale_blur
+        sharp = x.dtype.type(1 - self.label_smoothing)
+        device.launch(cross_entropy_with_gradient, *arrays, sharp, ignore_index, M, K, max(2048 // K, 1))
         if self.label_smoothing:
-            flat_loss -= device.xp.where(flat_target == ignore_index, 0, flat_x @ smooth)
+            flat_loss -= xp.where(flat_target == ignore_index, 0, flat_x @ smooth)
         if any(self.needs):
             self.dx = dx
-        return loss if self.reduction == "none" else device.xp.asarray(loss.sum(dtype=np.float64) * scale, x.dtype)
+        return loss if self.reduction == "none" else xp.asarray(loss.sum(dtype=np.float64) * scale, x.dtype)
 
     def backward(self, dy):
         K = self.dx.shape[-1]
@@ -107,28 +111,28 @@ class CrossEntropy(Function):
         flat = target.reshape(-1)
         if xp.can_cast(target.dtype, np.int32):
             return xp.ascontiguousarray(flat, np.int32), ignored
-        skipped = flat == ignored
-        bad = ~skipped & ((flat < 0) | (flat >= K))
-        if bad.any():
-            m = int(bad.argmax())
-            raise self._no_class(flat[m], m, K, target.shape)
-        return xp.where(skipped, np.int32(-1), flat.astype(np.int32)), -1
+        no_class = (flat < 0) | (flat >= K)
+        return xp.where(flat == ignored, -1, xp.where(no_class, -2, flat)).astype(np.int32), -1
 
-    def _no_class(self, found, m, K, shape) -> ValueError:
-        where = tuple(int(i) for i in np.unravel_index(m, shape))
-        return ValueError(
-            f"cross_entropy: target is {int(found)} at {where}, but logits have K = {K} classes: 0 to {K - 1} "
-            f"and ignore_index {self.ignore_index} are allowed; cure: more classes, or other masks (tinyseg check)"
-        )
+    def _count(self, flat, weight, ignore_index, M, K, target):
+        """The sum of the weights of the counted pixels. A class id that does not exist is a ValueError."""
+        device, runs = self.device, -(-M // RUN)
+        sums, bad = device.empty(runs, np.float64), device.empty(runs, np.int64)
+        device.launch(count_targets, sums, bad, flat, weight, ignore_index, M, K, RUN)
+        ignore_index = self.ignore_index
 
-    def _count(self, target, weight, ignore_index, M, K, shape) -> float:
-        """The sum of the weights of the counted pixels. Raises ValueError for a class id that does not exist."""
-        runs = -(-M // RUN)
-        sums, bad = self.device.empty(runs, np.float64), self.device.empty(runs, np.int64)
-        self.device.launch(count_targets, sums, bad, target, weight, ignore_index, M, K, RUN)
-        if M and int(bad.min()) < M:
-            raise self._no_class(target[int(bad.min())], int(bad.min()), K, shape)
-        return float(sums.sum())
+        def error(bad):
+            m = int(bad.min(initial=M))
+            if m == M:
+                return None
+            where = tuple(int(i) for i in np.unravel_index(m, target.shape))
+            return ValueError(
+                f"cross_entropy: target is {int(target[where])} at {where}, but logits have K = {K} classes: 0 to "
+                f"{K - 1} and ignore_index {ignore_index} are allowed; cure: more classes, or other masks (tinyseg check)"
+            )
+
+        device.check(bad, error)
+        return sums.sum()
 
 
 @kernel
@@ -149,11 +153,12 @@ def count_targets(sums, bad, target, weight, ignore_index, M, K, run):
 
 
 @kernel
-def cross_entropy_with_gradient(loss, dx, x, target, weight, lean, scale, sharp, blur, ignore_index, M, K, run):
+def cross_entropy_with_gradient(loss, dx, x, target, weight, lean, scale_blur, sharp, ignore_index, M, K, run):
     """loss[m] = sharp w[t] (log sum exp x[m] - x[m,t]) + blur log sum exp x[m]; dx[m] = scale * its gradient - lean.
 
-    Parallel over runs of pixels, short enough to stay in the near cache.
+    scale_blur holds scale and blur. Parallel over runs of pixels, short enough to stay in the near cache.
     """
+    scale, blur = scale_blur[0], scale_blur[1]
     for i in prange((M + run - 1) // run):
         begin, end = i * run, min(i * run + run, M)
         exponentials(dx, loss, x, begin, end, K)

@@ -138,9 +138,14 @@ def _resample(device, x, runs: Runs):
     """Along the middle axis of (A, X, I)."""
     A, X, I = x.shape
     y = device.empty((A, runs.outputs, I), x.dtype)
-    tables = device.array(runs.first), device.array(runs.start), device.array(runs.weight, x.dtype)
-    device.launch(resample, y, x, *tables, A, X, I, runs.outputs, max(1, 4 * BLOCK // max(I, 1)))
+    device.launch(resample, y, x, *_tables(device, runs, x.dtype), A, X, I, runs.outputs, max(1, 4 * BLOCK // max(I, 1)))
     return y
+
+
+@lru_cache(maxsize=256)
+def _tables(device, runs: Runs, dtype):
+    """first, start and weight on a device, copied there once."""
+    return device.array(runs.first), device.array(runs.start), device.array(runs.weight, dtype)
 
 
 @kernel

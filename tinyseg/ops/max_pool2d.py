@@ -9,7 +9,7 @@ window. What backward needs is one byte for each output: which tap, r*S + s, hel
 import numpy as np
 from numba import prange
 
-from ..kernel import kernel
+from ..kernel import cuda_kernel, kernel
 from ..tensor import Function, Tensor
 from .checks import image, pair, pooled_size
 
@@ -135,15 +135,20 @@ class MaxUnpool2d(Function):
             (count - 1) * stride - 2 * padding + window
             for count, stride, padding, window in zip((P, Q), self.stride, self.padding, self.window)
         )
-        if at.size and not (0 <= int(at.min()) and int(at.max()) < H * W):
-            raise ValueError(
-                f"max_unpool2d: positions reach from {int(at.min())} to {int(at.max())}, outside the output "
-                f"(H,W) = {(H, W)}; cure: output_size = the size of what was pooled"
-            )
-        self.at = self.device.xp.ascontiguousarray(at, np.int32)
+        device = self.device
+        if at.size:
+            device.check(device.xp.stack([at.min(), at.max()]), lambda found: _outside(found, (H, W)))
+        self.at = device.xp.ascontiguousarray(at, np.int32)
         self.sizes = (N, H * W, P * Q, C)
-        y = self.device.empty((N, H, W, C), x.dtype)
-        self.device.launch(max_unpool2d_forward, y.reshape(N, H * W, C), *self._flat(x), *self.sizes)
+        y = device.empty((N, H, W, C), x.dtype)
+        flat_y, (flat_x, flat_at) = y.reshape(N, H * W, C), self._flat(x)
+        if device.has(unpool_last):
+            last = device.empty(flat_y.shape, np.int32)
+            last.fill(-1)
+            device.launch(unpool_last, last, flat_at, *self.sizes)
+            device.launch(unpool_gather, flat_y, flat_x, last, *self.sizes)
+        else:
+            device.launch(max_unpool2d_forward, flat_y, flat_x, flat_at, *self.sizes)
         return y
 
     def backward(self, dy):
@@ -157,6 +162,17 @@ class MaxUnpool2d(Function):
     def _flat(self, x):
         N, _, PQ, C = self.sizes
         return x.reshape(N, PQ, C), self.at.reshape(N, PQ, C)
+
+
+def _outside(found, size):
+    """The error for positions from found[0] to found[1] in an image of a size, if there is one."""
+    low, high = map(int, found)
+    if 0 <= low and high < size[0] * size[1]:
+        return None
+    return ValueError(
+        f"max_unpool2d: positions reach from {low} to {high}, outside the output (H,W) = {size}; "
+        "cure: output_size = the size of what was pooled"
+    )
 
 
 @kernel
@@ -274,6 +290,16 @@ def max_unpool2d_forward(y, x, at, N, HW, PQ, C):
         for i in range(PQ):
             for c in range(first, last):
                 y[n, at[n, i, c], c] = x[n, i, c]
+
+
+@cuda_kernel
+def unpool_last(last, at, N, HW, PQ, C):
+    """last[n, at[n,i,c], c] = the largest such i. With a thread for each position a scatter has no order, this has."""
+
+
+@cuda_kernel
+def unpool_gather(y, x, last, N, HW, PQ, C):
+    """y[n,j,c] = x[n, last[n,j,c], c], or 0 where last is -1."""
 
 
 @kernel
