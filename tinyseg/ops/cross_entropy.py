@@ -127,8 +127,9 @@ class CrossEntropy(Function):
                 return None
             where = tuple(int(i) for i in np.unravel_index(m, target.shape))
             return ValueError(
-                f"cross_entropy: target is {int(target[where])} at {where}, but logits have K = {K} classes: 0 to "
-                f"{K - 1} and ignore_index {ignore_index} are allowed; cure: more classes, or other masks (tinyseg check)"
+                f"cross_entropy: target is {int(target[where])} at {where}, but logits have K = {K} classes: "
+                f"0 to {K - 1} and ignore_index {ignore_index} are allowed; cure: more classes, or other masks "
+                "(tinyseg check)"
             )
 
         device.check(bad, error)

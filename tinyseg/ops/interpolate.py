@@ -138,7 +138,8 @@ def _resample(device, x, runs: Runs):
     """Along the middle axis of (A, X, I)."""
     A, X, I = x.shape
     y = device.empty((A, runs.outputs, I), x.dtype)
-    device.launch(resample, y, x, *_tables(device, runs, x.dtype), A, X, I, runs.outputs, max(1, 4 * BLOCK // max(I, 1)))
+    tables = _tables(device, runs, x.dtype)
+    device.launch(resample, y, x, *tables, A, X, I, runs.outputs, max(1, 4 * BLOCK // max(I, 1)))
     return y
 
 
