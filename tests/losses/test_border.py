@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.strategies import seeds
 from tinyseg.losses import unet_border_weights
-from tinyseg.losses.border import connected_components
+from tinyseg.components import connected_components
 
 
 def some_cells(seed, shape=(12, 15), count=4):

@@ -4,7 +4,7 @@ A data set is anything with `__len__`, `__getitem__(i) -> Sample`, `name(i)`, `c
 and `in_channels`.
 """
 
-from . import transforms
+from . import transforms, weaken
 from .camvid import CamVid
 from .check import Report, check
 from .files import Files
@@ -30,10 +30,11 @@ from .transforms import (
     to_float,
 )
 from .voc import VOC
+from .weak import Weak
 
 __all__ = [
     "IGNORE", "LAYOUTS", "VOC", "Batch", "Blur", "CamVid", "ColorJitter", "Compose", "DataError", "ElasticDeformation",
     "Files", "Folder", "Labels", "Loader", "Normalize", "Pad", "RandomCrop", "RandomFlip", "RandomRotation",
-    "RandomScale", "Report", "Resize", "Sample", "Shapes", "check", "layout_of", "open", "overlay", "read_image",
-    "read_index", "read_mask", "stack", "to_float", "transforms", "voc_palette", "write_image", "write_mask",
+    "RandomScale", "Report", "Resize", "Sample", "Shapes", "Weak", "check", "layout_of", "open", "overlay", "read_image",
+    "read_index", "read_mask", "stack", "to_float", "transforms", "voc_palette", "weaken", "write_image", "write_mask",
 ]

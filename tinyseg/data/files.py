@@ -33,7 +33,8 @@ class Files:
 
     split: "train", "val", "test" or "all". scale: resize on reading by this factor (images smooth, labels nearest);
     size: or to (height, width). in_channels: 1 or 3, to which every image is converted; None takes 1 where all images
-    of the set are grey, else 3. labels: what the numbers in the masks mean; None finds out.
+    of the set are grey, else 3. labels: what the numbers in the masks mean; None finds out. masks_needed: False lets
+    images in that have no mask file, whose samples have None there.
 
     Raises: DataError where the split is missing, empty or incomplete, and on reading where a file is damaged, sizes
         differ, or a label is no class; each names the file.
@@ -41,14 +42,14 @@ class Files:
 
     def __init__(self, path: str | Path, split: str = "train", *, scale: float | None = None,
                  size: int | tuple[int, int] | None = None, in_channels: int | None = None,
-                 labels: Labels | None = None):
+                 labels: Labels | None = None, masks_needed: bool = True):
         path = Path(path)
         if scale is not None and (size is not None or scale <= 0):
             raise ValueError(f"scale={scale}, size={size}, but one of them is expected, and scale > 0")
         if in_channels not in (None, 1, 3):
             raise ValueError(f"in_channels is {in_channels} but 1 (grey), 3 (RGB) or None is expected")
         self.items = self.find(path, split)
-        _refuse_gaps(self.items, f"{path} ({split})")
+        _refuse_gaps(self.items, f"{path} ({split})", ("image", "mask") if masks_needed else ("image",))
         if double := twins(self.items):
             raise DataError(f"{path} ({split}): two files of one name ({listed(double)}), of which only one would be "
                             "read: delete or rename the other; names must differ in more than their ending")
@@ -80,25 +81,27 @@ class Files:
     def __getitem__(self, i: int) -> Sample:
         item = self.items[i]
         image = read_image(item.image, self.in_channels)
-        mask, instances = self.labels.read(item.mask)
-        _refuse_sizes(image, item.image, mask, item.mask)
-        if item.instances is not None:
+        mask = instances = None
+        if item.mask is not None:
+            mask, instances = self.labels.read(item.mask)
+            _refuse_sizes(image, item.image, mask, item.mask)
+        if item.instances is not None and mask is not None:
             instances = read_index(item.instances)
             _refuse_sizes(image, item.image, instances, item.instances)
             instances[mask == IGNORE] = 0  # VOC draws its 255 border here too; it is no object
         sample = Sample(image, mask, instances, item.name)
         size = self.size
         if self.scale is not None:
-            size = tuple(max(1, round(n * self.scale)) for n in mask.shape)
+            size = tuple(max(1, round(n * self.scale)) for n in image.shape[:2])
         if size is not None:
             sample = sample.map(lambda a: resize_image(a, size), lambda a, _: resize_labels(a, size))
         return sample
 
 
-def _refuse_gaps(items, where):
+def _refuse_gaps(items, where, needed):
     if not items:
         raise DataError(f"{where}: the split is empty: no image is listed or found in it")
-    for what in ("image", "mask"):
+    for what in needed:
         missing = [item.name for item in items if getattr(item, what) is None]
         if missing:
             raise DataError(f"{where}: {len(missing)} of {len(items)} names have no {what} file ({listed(missing)}): "

@@ -12,16 +12,18 @@ LAYOUTS = (VOC, CamVid, Folder)  # tried in this order
 
 
 def open(path: str | Path, split: str = "train", *, scale: float | None = None,
-         size: int | tuple[int, int] | None = None, in_channels: int | None = None) -> Files:
+         size: int | tuple[int, int] | None = None, in_channels: int | None = None,
+         masks_needed: bool = True) -> Files:
     """Open a data set, whatever its layout.
 
     split: "train", "val", "test" or "all". scale: 0.5 gives half the resolution; size: gives (height, width).
-    in_channels: 1 or 3 converts the images.
+    in_channels: 1 or 3 converts the images. masks_needed: False lets images without masks in, see `Files`.
 
     Raises: DataError where no layout is recognised, or the split is missing or incomplete.
     Example: train, val = open("isbi2012"), open("isbi2012", split="val")
     """
-    return layout_of(path)(path, split, scale=scale, size=size, in_channels=in_channels)
+    return layout_of(path)(path, split, scale=scale, size=size, in_channels=in_channels,
+                           masks_needed=masks_needed)
 
 
 def layout_of(path: str | Path) -> type[Files]:

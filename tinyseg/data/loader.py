@@ -23,6 +23,7 @@ class Batch:
     """Samples of one size, stacked; masks, instances and weights are None where the samples have none.
 
     Shapes: images (N, H, W, C) float32; masks, instances (N, H, W) int32; weights (N, H, W) float32; names of length N.
+    Of length N too, as the samples have them: tags, boxes (each an array or None) and supervision (a word).
     """
 
     images: np.ndarray
@@ -30,6 +31,9 @@ class Batch:
     instances: np.ndarray | None
     weights: np.ndarray | None
     names: tuple[str, ...]
+    tags: tuple[np.ndarray | None, ...] = ()
+    boxes: tuple[np.ndarray | None, ...] = ()
+    supervision: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -129,9 +133,8 @@ class Loader:
         with self._lock:
             if index not in self._cache and sample.nbytes <= self._cache_room:
                 # a transform that writes into its input must fail at once, not spoil the next epoch
-                for array in (sample.image, sample.mask, sample.instances, sample.weights):
-                    if array is not None:
-                        array.setflags(write=False)
+                for array in sample.arrays:
+                    array.setflags(write=False)
                 self._cache[index] = sample
                 self._cache_room -= sample.nbytes
         return sample
@@ -150,7 +153,8 @@ def stack(samples: list[Sample]) -> Batch:
                             f"is {other.image.shape} (height, width, channels): add RandomCrop(size), Pad(size) or "
                             "Resize(size) to the transform, or use batch_size=1")
     return Batch(np.stack([to_float(s.image) for s in samples]), _stack(samples, "mask"), _stack(samples, "instances"),
-                 _stack(samples, "weights"), tuple(s.name for s in samples))
+                 _stack(samples, "weights"), tuple(s.name for s in samples),
+                 tuple(s.tags for s in samples), tuple(s.boxes for s in samples), tuple(s.supervision for s in samples))
 
 
 def _stack(samples, what):

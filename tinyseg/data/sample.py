@@ -18,7 +18,10 @@ class Sample:
 
     Shapes: image (H, W, C), C = 1 or 3, uint8 or uint16 as read from a file, float32 after `Normalize`;
         mask (H, W) int32 class ids, 255 = ignore; instances (H, W) int32, 0 = no object, 1.. = objects;
-        weights (H, W) float32, a factor on the loss of each pixel (the border map of the U-Net paper).
+        weights (H, W) float32, a factor on the loss of each pixel (the border map of the U-Net paper);
+        tags (K,) bool, which classes the image shows; boxes (B, 5) float32: x1, y1, x2, y2 in pixels, class.
+    supervision: what the image is labelled by: "masks", "scribbles", "points", "boxes" or "tags". With boxes and tags
+        the mask is 255 everywhere.
     Raises: DataError where shapes disagree.
     Example: Sample(image, mask, name="street_07")
     """
@@ -28,6 +31,9 @@ class Sample:
     instances: np.ndarray | None = None
     name: str = ""
     weights: np.ndarray | None = None
+    tags: np.ndarray | None = None
+    boxes: np.ndarray | None = None
+    supervision: str = "masks"
 
     def __post_init__(self):
         if self.image.ndim != 3 or self.image.shape[2] not in (1, 3):
@@ -40,19 +46,42 @@ class Sample:
                                 f"{self.image.shape}: give both the same height and width")
 
     @property
+    def arrays(self) -> list[np.ndarray]:
+        """The arrays that are there."""
+        every = (self.image, self.mask, self.instances, self.weights, self.tags, self.boxes)
+        return [array for array in every if array is not None]
+
+    @property
     def nbytes(self) -> int:
         """Bytes that the arrays hold."""
-        return sum(a.nbytes for a in (self.image, self.mask, self.instances, self.weights) if a is not None)
+        return sum(array.nbytes for array in self.arrays)
 
     def map(self, on_image: Callable, on_labels: Callable) -> "Sample":
         """Apply `on_image(image)` and `on_labels(labels, outside)`; `outside` labels what lies beyond the image.
 
-        This is the one place that moves image, mask, instances and weights together. Beyond the image the mask says
-        255 (ignore), instances say 0 (no object), weights say 0.
+        This is the one place that moves image, mask, instances, weights and boxes together. Beyond the image the mask
+        says 255 (ignore), instances say 0 (no object), weights say 0. A box becomes that of its moved pixels, and is
+        gone where none is left. Tags stay: they say of the whole image what it shows.
         """
 
         def labels(array, outside):
             return None if array is None else on_labels(array, outside)
 
         return replace(self, image=on_image(self.image), mask=labels(self.mask, IGNORE),
-                       instances=labels(self.instances, 0), weights=labels(self.weights, 0))
+                       instances=labels(self.instances, 0), weights=labels(self.weights, 0),
+                       boxes=None if self.boxes is None else self._moved_boxes(on_labels))
+
+    def _moved_boxes(self, on_labels):
+        moved = []
+        for box in self.boxes:
+            layer = on_labels(inside_box(box, self.image.shape[:2]).astype(np.int32), 0)
+            rows, columns = (np.flatnonzero(layer.any(axis=axis)) for axis in (1, 0))
+            if len(rows):
+                moved.append((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1, box[4]))
+        return np.array(moved, np.float32).reshape(-1, 5)
+
+
+def inside_box(box, size: tuple[int, int]) -> np.ndarray:
+    """Which pixels, (H, W) bool, have their centres in the box (x1, y1, x2, y2, ...)."""
+    y, x = (np.arange(n) + 0.5 for n in size)
+    return ((y > box[1]) & (y < box[3]))[:, None] & ((x > box[0]) & (x < box[2]))

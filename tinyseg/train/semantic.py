@@ -8,11 +8,11 @@ import numpy as np
 
 from .. import losses, models, report
 from ..checkpoint import Info
+from ..components import connected_components
 from ..data import IGNORE, DataError, Loader, Sample, Shapes
 from ..data import open as open_data
 from ..data import transforms as t
 from ..evaluate import evaluate
-from ..losses.border import connected_components
 from ..tensor import tensor
 from .task import Task, TrainError, Validation
 

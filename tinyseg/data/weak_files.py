@@ -1,0 +1,192 @@
+"""Files of weak labels: scribbles, points, boxes, tags. Arrays in, files out, and back.
+
+    scribbles/NAME.png    index image of class ids, 255 = not labelled
+    scribbles/NAME.xml    ScribbleSup's: <polygon><tag>cat</tag><point><X>3</X><Y>7</Y></point> ... </polygon> ...
+    scribbles/NAME.txt    a line for each scribble: class, then x,y of its points, all separated by commas
+    points/NAME.txt       the same, one point a line (.png and .xml too)
+    boxes.json            COCO's: images, categories, annotations with bbox = [x, y, width, height]
+    boxes/NAME.xml        PASCAL VOC's: <object><name>cat</name><bndbox><xmin>1</xmin> ... </bndbox></object> ...
+    tags.txt              a line for each image: NAME: class, class ...
+
+Classes may be given by name (VOC's also by ScribbleSup's short names) or by number.
+"""
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .image import listed, read_index, read_text
+from .sample import IGNORE, DataError
+from .weaken import line
+
+SHORT = {
+    "plane": "aeroplane", "bike": "bicycle", "table": "diningtable", "motor": "motorbike", "plant": "pottedplant",
+    "monitor": "tvmonitor", "tv": "tvmonitor",
+}  # fmt: skip
+
+
+def class_id(word: str, class_names: Sequence[str], where) -> int:
+    """The id of a class by name or number. Raises DataError, naming the file, where there is no such class."""
+    names = [name.lower() for name in class_names]
+    word = str(word).strip().lower()
+    for candidate in (word, SHORT.get(word)):
+        if candidate in names:
+            return names.index(candidate)
+    if word.isdigit() and int(word) < len(names):
+        return int(word)
+    raise DataError(f"{where}: no class {word!r}; there are {listed(list(class_names), 30)}, or their numbers from 0")
+
+
+def read_scribbles(path: str | Path, size: tuple[int, int], class_names: Sequence[str]) -> np.ndarray:
+    """Scribbles or points from .png, .xml or .txt; points of one line are joined, those outside the image are left out.
+
+    Shapes: size (height, width) -> (H,W) int32 class ids, 255 = not labelled.
+    Raises: DataError naming the file where it is damaged, of another size, or of a class that does not exist.
+    Example: read_scribbles("scribbles/2008_000003.txt", (333, 500), class_names)
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".xml", ".txt"):
+        drawn = read_index(path)
+        if drawn.shape != tuple(size):
+            raise DataError(f"{path}: the scribbles are {drawn.shape} (height, width) but the image is {tuple(size)}")
+        strange = np.unique(drawn[(drawn != IGNORE) & (drawn >= len(class_names))])
+        if len(strange):
+            raise DataError(f"{path}: it holds {listed(strange)} but there are {len(class_names)} classes, 255 = none")
+        return drawn
+    strokes = _xml_strokes(path) if path.suffix.lower() == ".xml" else _text_strokes(path)
+    drawn = np.full(size, IGNORE, np.int32)
+    for word, xy in strokes:
+        y, x = line(np.array(xy, np.float64)[:, ::-1]).T
+        inside = (y >= 0) & (y < size[0]) & (x >= 0) & (x < size[1])
+        drawn[y[inside], x[inside]] = class_id(word, class_names, path)
+    return drawn
+
+
+def _xml_strokes(path):
+    for polygon in _xml(path).iter("polygon"):
+        try:
+            xy = [(float(p.find("X").text), float(p.find("Y").text)) for p in polygon.iter("point")]
+            word = polygon.find("tag").text
+        except (AttributeError, TypeError, ValueError) as error:
+            raise DataError(f"{path}: a <polygon> without <tag>, or a <point> without <X> and <Y> ({error})") from error
+        if xy:
+            yield word, xy
+
+
+def _text_strokes(path):
+    for number, text in enumerate(read_text(path).splitlines(), 1):
+        word, *xy = [part.strip() for part in text.strip().strip(",").split(",")]
+        if not word:
+            continue
+        try:
+            values = [float(v) for v in xy]
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}: {error}; expected class,x,y,x,y ...") from error
+        if not values or len(values) % 2:
+            raise DataError(f"{path}, line {number}: {len(values)} coordinates; expected class,x,y,x,y ...")
+        yield word, list(zip(values[::2], values[1::2]))
+
+
+def _xml(path):
+    try:
+        return ElementTree.fromstring(read_text(path))
+    except ElementTree.ParseError as error:
+        raise DataError(f"{path}: not XML ({error})") from error
+
+
+def read_voc_boxes(path: str | Path, class_names: Sequence[str]) -> np.ndarray:
+    """Boxes of a VOC annotation. Its pixels count from 1 and include xmax: x1 = xmin - 1, x2 = xmax. (B,5) float32."""
+    found = []
+    for thing in _xml(Path(path)).iter("object"):
+        try:
+            k = class_id(thing.find("name").text, class_names, path)
+            box = [float(thing.find("bndbox").find(side).text) for side in ("xmin", "ymin", "xmax", "ymax")]
+        except (AttributeError, TypeError) as error:
+            raise DataError(f"{path}: an <object> without <name> or whole <bndbox> ({error})") from error
+        found.append((box[0] - 1, box[1] - 1, box[2], box[3], k))
+    return sound_boxes(found, path)
+
+
+def read_coco_boxes(path: str | Path, class_names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Boxes of a COCO file by image name (without ending); x, y, width, height become corners. Crowds are left out."""
+    try:
+        content = json.loads(read_text(Path(path)))
+        names = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
+        classes = {c["id"]: class_id(c["name"], class_names, path) for c in content["categories"]}
+        boxes = {name: [] for name in names.values()}
+        for thing in content["annotations"]:
+            if not thing.get("iscrowd"):
+                x, y, w, h = thing["bbox"]
+                boxes[names[thing["image_id"]]].append((x, y, x + w, y + h, classes[thing["category_id"]]))
+    except DataError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not COCO's JSON ({type(error).__name__}: {error})") from error
+    return {name: sound_boxes(found, f"{path} ({name})") for name, found in boxes.items()}
+
+
+def sound_boxes(found, where) -> np.ndarray:
+    """(B,5) float32; DataError for a box that is empty or turned around."""
+    boxes = np.array(found, np.float32).reshape(-1, 5)
+    bad = ~((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+    if bad.any():
+        raise DataError(f"{where}: box {boxes[bad][0, :4].tolist()} is empty; expected x1 < x2 and y1 < y2 (x1, y1, "
+                        "x2, y2 in VOC, x, y, width, height in COCO)")
+    return boxes
+
+
+def read_tags(path: str | Path, class_names: Sequence[str]) -> dict[str, np.ndarray]:
+    """(K,) bool by image name, from lines 'NAME: class, class'; a class called background is always there."""
+    found = {}
+    for number, text in enumerate(read_text(Path(path)).splitlines(), 1):
+        if not text.strip():
+            continue
+        name, colon, words = text.partition(":")
+        if not colon:
+            raise DataError(f"{path}, line {number}: {text!r}; expected NAME: class, class")
+        tags = np.zeros(len(class_names), bool)
+        for word in words.split(","):
+            if word.strip():
+                tags[class_id(word, class_names, f"{path}, line {number}")] = True
+        if (background := background_of(class_names)) is not None:
+            tags[background] = True
+        found[name.strip()] = tags
+    return found
+
+
+def background_of(class_names: Sequence[str]) -> int | None:
+    """0 where the first class is called background, else None: then all classes are things or stuff."""
+    return 0 if class_names and class_names[0].lower().strip("_") == "background" else None
+
+
+def write_points(path: str | Path, points: np.ndarray) -> None:
+    """(P,3) class, x, y as text, one point a line."""
+    Path(path).write_text("".join(f"{k},{x},{y}\n" for k, x, y in points.tolist()), encoding="utf-8")
+
+
+def write_tags(path: str | Path, tags: dict[str, np.ndarray], class_names: Sequence[str]) -> None:
+    """Tags by image name, (K,) bool each, as text; `read_tags` reads them."""
+    lines = [f"{name}: {', '.join(class_names[k] for k in np.flatnonzero(t))}\n" for name, t in tags.items()]
+    Path(path).write_text("".join(lines), encoding="utf-8")
+
+
+def write_coco_boxes(path, boxes: dict[str, np.ndarray], sizes: dict[str, tuple[int, int]], class_names) -> None:
+    """Boxes by image name, (B,5) each, as COCO's JSON; ids count from 1."""
+    names = list(boxes)
+    annotations = []
+    for i, name in enumerate(names, 1):
+        for x1, y1, x2, y2, k in boxes[name].tolist():
+            annotations.append({
+                "id": len(annotations) + 1, "image_id": i, "category_id": int(k) + 1, "iscrowd": 0,
+                "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1),
+            })
+    content = {
+        "images": [{"id": i, "file_name": f"{name}.png", "height": int(sizes[name][0]), "width": int(sizes[name][1])}
+                   for i, name in enumerate(names, 1)],
+        "categories": [{"id": k + 1, "name": name} for k, name in enumerate(class_names)],
+        "annotations": annotations,
+    }
+    Path(path).write_text(json.dumps(content), encoding="utf-8")
