@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.strategies import seeds
-from tinyseg.losses import unet_border_weights
 from tinyseg.components import connected_components
+from tinyseg.losses import unet_border_weights
 
 
 def some_cells(seed, shape=(12, 15), count=4):

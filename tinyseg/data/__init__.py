@@ -35,6 +35,7 @@ from .weak import Weak
 __all__ = [
     "IGNORE", "LAYOUTS", "VOC", "Batch", "Blur", "CamVid", "ColorJitter", "Compose", "DataError", "ElasticDeformation",
     "Files", "Folder", "Labels", "Loader", "Normalize", "Pad", "RandomCrop", "RandomFlip", "RandomRotation",
-    "RandomScale", "Report", "Resize", "Sample", "Shapes", "Weak", "check", "layout_of", "open", "overlay", "read_image",
-    "read_index", "read_mask", "stack", "to_float", "transforms", "voc_palette", "weaken", "write_image", "write_mask",
+    "RandomScale", "Report", "Resize", "Sample", "Shapes", "Weak", "check", "layout_of", "open", "overlay",
+    "read_image", "read_index", "read_mask", "stack", "to_float", "transforms", "voc_palette", "weaken", "write_image",
+    "write_mask",
 ]

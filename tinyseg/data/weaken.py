@@ -128,7 +128,7 @@ def _path(thing, rng):
 
 
 def _cheapest(speed, start, goal=None):
-    """Dijkstra over the 8 neighbours of a grid at a price of length / speed: the last cell reached, and the way back."""
+    """Dijkstra over the 8 neighbours of a grid, a step at length / speed: the last cell reached, and the way back."""
     height, width = speed.shape
     cost = np.full(speed.shape, np.inf)
     start = (int(start[0]), int(start[1]))

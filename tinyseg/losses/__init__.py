@@ -1,7 +1,9 @@
 """Losses: functions (logits, target, *, ignore_index=255, ...) -> scalar Tensor."""
 
 from .border import unet_border_weights
+from .boxes import bbox_em_fixed, bbox_rect, boxinst, segment_boxes
 from .image_labels import ccnn, em_adapt, em_fixed, mil
+from .scribbles import dense_crf_loss, normalized_cut_loss, partial_cross_entropy
 from .supervised import (
     binary_cross_entropy,
     cross_entropy,
@@ -12,9 +14,13 @@ from .supervised import (
 )
 
 __all__ = [
+    "bbox_em_fixed",
+    "bbox_rect",
     "binary_cross_entropy",
+    "boxinst",
     "ccnn",
     "cross_entropy",
+    "dense_crf_loss",
     "dice",
     "em_adapt",
     "em_fixed",
@@ -22,5 +28,8 @@ __all__ = [
     "lovasz_softmax",
     "median_frequency_weights",
     "mil",
+    "normalized_cut_loss",
+    "partial_cross_entropy",
+    "segment_boxes",
     "unet_border_weights",
 ]

@@ -2,12 +2,12 @@
 
     Bbox-Rect        the inside of a box is its class, what no box covers is background; where boxes overlap, the
                      smaller one lies on top
-    Bbox-Seg         a dense CRF finds the thing in its box: the middle of the box is surely thing, what no box covers is
-                     surely background, the rest is open
+    Bbox-Seg         a dense CRF finds the thing in its box: the middle of the box is surely thing, what no box covers
+                     is surely background, the rest is open
     Bbox-EM-Fixed    y_i = argmax_k f_i(k) + b_k over the background and the classes of the boxes that cover pixel i
     BoxInst          a mask must fill its box in both projections, and neighbours of one colour have one label
 
-The first three: Papandreou, Chen, Murphy & Yuille, ICCV 2015, section 3.4; the last: Tian, Shen, Wang & Chen, CVPR 2021.
+The first three: Papandreou, Chen, Murphy & Yuille, ICCV 2015, section 3.4; the last: Tian et al., CVPR 2021.
 Boxes are (B,5) for each image: x1, y1, x2, y2 in pixels, class; a pixel belongs to a box if its centre does.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import ops
 from ..data.sample import inside_box
-from ..structured import dense_crf
+from ..structured import dense_crf, label_probabilities
 from ..tensor import Tensor
 
 Boxes = Sequence[np.ndarray]
@@ -58,20 +58,17 @@ def segment_boxes(
     """
     size = image.shape[:2]
     allowed = _allowed(boxes, size, num_classes, background)
-    p = np.where(allowed, 1.0, 0.0)
-    p /= p.sum(axis=2, keepdims=True)
-    core_of = box_masks(boxes, size, 255, core)
+    core_of = box_masks(boxes, size, None, core)
     sure = (core_of != 255) | (allowed.sum(axis=2) == 1)
-    label = np.where(core_of != 255, core_of, background)
-    one_hot = label[..., None] == np.arange(num_classes)
-    p[sure] = (one_hot * (confidence - (1 - confidence) / max(num_classes - 1, 1)))[sure] + (1 - confidence) / max(
-        num_classes - 1, 1
-    )
+    label = np.where(core_of == 255, background, core_of)
+    surely = label_probabilities(label, num_classes, confidence)
+    open_ = allowed / allowed.sum(axis=2, keepdims=True)
+    p = np.where(sure[..., None], surely, open_)
     q = dense_crf(
         image, p.astype(np.float32), iterations, gaussian_sxy=gaussian_sxy, gaussian_weight=gaussian_weight,
         bilateral_sxy=bilateral_sxy, bilateral_srgb=bilateral_srgb, bilateral_weight=bilateral_weight,
     )  # fmt: skip
-    return np.where(sure & (core_of != 255), core_of, np.where(allowed, q, -1).argmax(axis=2)).astype(np.int32)
+    return np.where(core_of == 255, np.where(allowed, q, -1).argmax(axis=2), core_of).astype(np.int32)
 
 
 def bbox_rect(logits: Tensor, boxes: Boxes, *, background: int | None = 0) -> Tensor:
@@ -128,24 +125,24 @@ def box_pairwise(
 ) -> Tensor:
     """BoxInst's pairwise loss: -log sum_k p_i(k) p_j(k) over pairs of neighbours of one colour, averaged over pairs.
 
-    Neighbours: the 8 pixels at `dilation`; of one colour: exp(-|LAB_i - LAB_j| / 2) >= threshold; only pairs whose first
-    pixel is `inside`. Two channels (p, 1 - p) are the paper's p_i p_j + (1 - p_i)(1 - p_j).
-    Shapes: probabilities (N,H,W,K), images (N,H,W,3) in [0, 255], inside (N,H,W) bool -> ().
+    Neighbours: the 8 pixels at `dilation`; of one colour: exp(-|LAB_i - LAB_j| / 2) >= threshold; only pairs whose
+    first pixel is `inside`. Two channels (p, 1 - p) are the paper's p_i p_j + (1 - p_i)(1 - p_j).
+    Shapes: probabilities (N,H,W,K), images (N,H,W,3) uint8 or float in [0, 1], inside (N,H,W) bool -> ().
     """
-    lab, device = lab_of(images), probabilities.device
+    lab = lab_of(images)
     H, W = probabilities.shape[1:3]
     total, pairs = 0.0, 0
     for dy, dx in ((0, dilation), (dilation, dilation), (dilation, 0), (dilation, -dilation)):
-        rows = slice(0, max(H - dy, 0)), slice(min(dy, H), H)
-        columns = (slice(0, max(W - dx, 0)), slice(min(dx, W), W)) if dx >= 0 else (slice(min(-dx, W), W), slice(0, W + dx))
         if H <= dy or W <= abs(dx):
             continue
+        rows = slice(0, H - dy), slice(dy, H)
+        columns = (slice(0, W - dx), slice(dx, W)) if dx >= 0 else (slice(-dx, W), slice(0, W + dx))
         a, b = ((slice(None), rows[i], columns[i]) for i in (0, 1))
         alike = np.exp(-0.5 * np.linalg.norm(lab[a] - lab[b], axis=-1)) >= threshold
         # each pair stands for two: (i, j) where i is inside, and (j, i) where j is
         weight = alike * (inside[a].astype(np.int32) + inside[b])
         same = ops.sum(probabilities[a] * probabilities[b], axis=-1)
-        total = total - ops.sum(ops.log(same + 1e-12) * device_array(weight, probabilities))
+        total = total - ops.sum(ops.log(same + 1e-12) * _constant(weight, probabilities))
         pairs += int(weight.sum())
     return total / max(pairs, 1) if pairs else ops.sum(probabilities * 0.0)
 
@@ -164,7 +161,7 @@ def boxinst(
     Each box asks for a mask of its own: the probability of its class within the box and outside of all boxes of that
     class, where it must vanish. What no box covers is background. pairwise: raised from 0 to 1 in the paper over the
     first 10,000 steps.
-    Shapes: images (N,H,W,3) in [0, 255], not normalised; others and errors: see `bbox_rect`.
+    Shapes: images (N,H,W,3) uint8 or float in [0, 1], not normalised; others and errors: see `bbox_rect`.
     """
     boxes, images = _checked("boxinst", logits, boxes), np.asarray(images)
     if images.shape[:3] != logits.shape[:3]:
@@ -178,7 +175,7 @@ def boxinst(
             own, k = inside_box(box, size), int(box[4])
             others = [inside_box(other, size) for j, other in enumerate(b) if j != i and int(other[4]) == k]
             seen = own | ~np.any([np.zeros(size, bool), *others], axis=0)
-            masks.append(probabilities[n, :, :, k] * device_array(seen, logits))
+            masks.append(probabilities[n, :, :, k] * _constant(seen, logits))
     loss = ops.cross_entropy(logits, np.where(covered, 255, rects).astype(np.int32))
     if masks:
         loss = loss + box_projection(ops.stack(masks), np.array(flat))
@@ -188,8 +185,8 @@ def boxinst(
 
 
 def lab_of(images: np.ndarray) -> np.ndarray:
-    """CIE L*a*b* (D65) of sRGB in [0, 255]. Shapes: (...,3) -> (...,3) float64."""
-    v = np.asarray(images, np.float64) / 255
+    """CIE L*a*b* (D65) of sRGB, uint8 or float in [0, 1]. Shapes: (...,3) -> (...,3) float64."""
+    v = images / 255 if images.dtype == np.uint8 else np.asarray(images, np.float64)
     linear = np.where(v <= 0.04045, v / 12.92, ((np.maximum(v, 0) + 0.055) / 1.055) ** 2.4)
     xyz = linear @ np.array(
         [[0.412453, 0.212671, 0.019334], [0.357580, 0.715160, 0.119193], [0.180423, 0.072169, 0.950227]]
@@ -203,7 +200,7 @@ def lab_of(images: np.ndarray) -> np.ndarray:
 # What they share
 
 
-def device_array(values, like: Tensor) -> Tensor:
+def _constant(values, like: Tensor) -> Tensor:
     """A constant beside a tensor, of its dtype."""
     return Tensor(like.device.array(np.asarray(values).astype(like.dtype)), like.device)
 

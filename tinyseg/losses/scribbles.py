@@ -23,9 +23,7 @@ from .supervised import Ids, Weights
 Images = np.ndarray | Tensor
 
 
-def partial_cross_entropy(
-    logits: Tensor, target: Ids, *, ignore_index: int = 255, weight: Weights = None
-) -> Tensor:
+def partial_cross_entropy(logits: Tensor, target: Ids, *, ignore_index: int = 255, weight: Weights = None) -> Tensor:
     """Mean over the labelled pixels of -log softmax(logits)[target]; where none is, 0.
 
     `cross_entropy` by another name: what is not labelled is `ignore_index`.
@@ -51,8 +49,9 @@ def dense_crf_loss(
     the authors' -sum_k S_k' W S_k (less by a constant), whose gradient is -2 W S and whose weights are near 1e-9.
     pool: S and the images are looked at coarser by this factor (the authors': 2). Tang et al. 2018, eq. 5.
 
-    Shapes: logits (N,H,W,K) float, images (N,H,W,C) in [0, 255], as on the screen, not normalised -> ().
-    Raises ValueError: images that do not fit, or in [0, 1]; a sigma that is not positive.
+    Shapes: logits (N,H,W,K) float, images (N,H,W,C) uint8 or float in [0, 1], not
+        normalised -> (). sigma_rgb counts grey levels of 0..255.
+    Raises ValueError: images that do not fit; a sigma that is not positive.
     """
     if reduction not in ("mean", "sum"):
         raise ValueError(f"dense_crf_loss: reduction is {reduction!r}, expected 'mean' or 'sum'")
@@ -88,23 +87,11 @@ def _filtered(loss, logits, images, sigma_xy, sigma_rgb, pool):
         )
     if not (sigma_xy > 0 and sigma_rgb > 0 and pool >= 1):
         raise ValueError(f"{loss}: sigma_xy={sigma_xy}, sigma_rgb={sigma_rgb}, pool={pool}; expected > 0, > 0, >= 1")
-    if images.size and (images.dtype.kind == "f" and images.max() <= 1 or images.min() < 0):
-        raise ValueError(
-            f"{loss}: images from {images.min():.3g} to {images.max():.3g}, expected colours in [0, 255]; cure: "
-            "255 * image, before it is normalised"
-        )
     probabilities, device = ops.softmax(logits), logits.device
     if pool > 1:
         probabilities = ops.avg_pool2d(probabilities, pool, ceil_mode=True, count_include_pad=False)
-        images = images[:, pool // 2 :: pool, pool // 2 :: pool] if min(images.shape[1:3]) >= pool else images
-        images = _fit(images, probabilities.shape[1:3])
+        images = images[:, ::pool, ::pool]
     for n, image in enumerate(images):
         lattice = Lattice(bilateral_features(image, sigma_xy / pool, sigma_rgb), logits.dtype, device)
         s = probabilities[n].reshape(-1, logits.shape[-1])
         yield s, lattice_filter(s, lattice), lattice.apply(device.xp.ones((len(s), 1), logits.dtype))
-
-
-def _fit(images, size):
-    """The last row and column again where pooling left a part of a window."""
-    more = [(0, want - have) for want, have in zip(size, images.shape[1:3])]
-    return np.pad(images, [(0, 0), *more, (0, 0)], mode="edge")

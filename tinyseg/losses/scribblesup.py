@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..structured import alpha_expansion, felzenszwalb, labelling_energy
+from ..structured import adjacency, alpha_expansion, felzenszwalb, labelling_energy
 
 COLOUR_BINS, TEXTURE_BINS = 25, 10
 STEEPEST = 0.25  # derivatives of grey in [0, 1], per pixel, beyond this share the last bin
@@ -69,14 +69,14 @@ class ScribbleGraph:
             superpixels = felzenszwalb(image, scale=scale, min_size=min_size)
         if not image.shape[:2] == scribbles.shape == np.shape(superpixels):
             raise ValueError(
-                f"ScribbleGraph: image {image.shape}, scribbles {scribbles.shape}, superpixels {np.shape(superpixels)}: "
-                "expected one height and width"
+                f"ScribbleGraph: image {image.shape}, scribbles {scribbles.shape}, superpixels {np.shape(superpixels)}"
+                ": expected one height and width"
             )
         ids, index = np.unique(superpixels, return_inverse=True)
         self.index, self.count = index.reshape(scribbles.shape), len(ids)
         self.classes = np.unique(scribbles[scribbles != 255]).astype(np.int32)
         self.scribbled = self._scribbled(scribbles)
-        self.edges = adjacent(self.index)
+        self.edges = adjacency(self.index)[0]
         c, t = histograms(image, self.index, self.count)
         a, b = self.edges.T
         colour, texture = (np.square(h[a] - h[b]).sum(axis=1) for h in (c, t))
@@ -131,14 +131,6 @@ class ScribbleGraph:
         if len(self.classes) == 0:
             return np.full(self.index.shape, 255, np.int32)
         return self.classes[labels][self.index]
-
-
-def adjacent(index: np.ndarray) -> np.ndarray:
-    """Pairs (a,b), a < b, of superpixels that touch along a side of a pixel, each once. (H,W) -> (E,2) int64."""
-    pairs = [np.stack([index[:, :-1], index[:, 1:]], -1), np.stack([index[:-1], index[1:]], -1)]
-    pairs = np.sort(np.concatenate([p.reshape(-1, 2) for p in pairs]).astype(np.int64), axis=1)
-    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
-    return np.unique(pairs, axis=0)
 
 
 def histograms(image: np.ndarray, index: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
