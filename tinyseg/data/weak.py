@@ -21,7 +21,7 @@ class Weak:
 
     kinds: some of "masks", "scribbles", "points", "boxes", "tags". path: the folder with scribbles/, points/,
     boxes.json or boxes/, tags.txt (see `weak_files`); None makes the weak labels from the masks instead, with `seed`,
-    scribbles of the given `length` and `width`. With ("scribbles", "masks") the images without scribbles use their masks.
+    scribbles of the given `length` and `width`. With ("scribbles", "masks") images without scribbles use their masks.
     masked: how many of the images, evenly spread, keep their masks whatever `kinds` says.
 
     Raises: DataError where an image has none of the kinds, or a file is damaged; ValueError for an unknown kind.

@@ -22,6 +22,7 @@ from .image import listed, read_index, read_text
 from .sample import IGNORE, DataError
 from .weaken import line
 
+LEAP = 20  # pixels between two points of one stroke, unless its points lie far apart in general
 SHORT = {
     "plane": "aeroplane", "bike": "bicycle", "table": "diningtable", "motor": "motorbike", "plant": "pottedplant",
     "monitor": "tvmonitor", "tv": "tvmonitor",
@@ -41,7 +42,7 @@ def class_id(word: str, class_names: Sequence[str], where) -> int:
 
 
 def read_scribbles(path: str | Path, size: tuple[int, int], class_names: Sequence[str]) -> np.ndarray:
-    """Scribbles or points from .png, .xml or .txt; points of one line are joined, those outside the image are left out.
+    """Scribbles or points from .png, .xml or .txt; points of a stroke are joined, those outside the image left out.
 
     Shapes: size (height, width) -> (H,W) int32 class ids, 255 = not labelled.
     Raises: DataError naming the file where it is damaged, of another size, or of a class that does not exist.
@@ -59,10 +60,18 @@ def read_scribbles(path: str | Path, size: tuple[int, int], class_names: Sequenc
     strokes = _xml_strokes(path) if path.suffix.lower() == ".xml" else _text_strokes(path)
     drawn = np.full(size, IGNORE, np.int32)
     for word, xy in strokes:
-        y, x = line(np.array(xy, np.float64)[:, ::-1]).T
-        inside = (y >= 0) & (y < size[0]) & (x >= 0) & (x < size[1])
-        drawn[y[inside], x[inside]] = class_id(word, class_names, path)
+        for stroke in _unbroken(np.array(xy, np.float64)):
+            y, x = line(stroke[:, ::-1]).T
+            inside = (y >= 0) & (y < size[0]) & (x >= 0) & (x < size[1])
+            drawn[y[inside], x[inside]] = class_id(word, class_names, path)
     return drawn
+
+
+def _unbroken(xy):
+    """The strokes of a list of points: files put several behind each other, and a leap betrays where one ends."""
+    steps = np.abs(np.diff(xy, axis=0)).max(axis=1)
+    leaps = np.flatnonzero(steps > max(LEAP, 10 * np.median(steps))) if len(steps) else []
+    return np.split(xy, np.asarray(leaps, np.int64) + 1)
 
 
 def _xml_strokes(path):
