@@ -123,3 +123,39 @@ template <> INLINE void mma_m16n8k16<__nv_bfloat16>(float (&d)[4], const unsigne
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #endif
 }
+
+// ---- fragments from shared memory (sm_75), all 32 lanes together
+
+// Four matrices of 8 rows of 16 bytes each; lane l gives the address of row l % 8 of matrix l / 8. Of matrix i it gets
+// word l % 4 of row l / 4: what the fragments above take.
+INLINE void ldmatrix(unsigned (&d)[4], const void *row) {
+#ifdef EMULATED
+  unsigned address[2];
+  memcpy(address, &row, 8);
+  emulated::Lanes lanes = emulated::meet(~0u, emulated::MATRIX, address, 2, __FILE__, __LINE__);
+  const unsigned *rows[4];
+  for (int i = 0; i < 4; i++) memcpy(&rows[i], lanes.word[8 * i + emulated::lane() / 4], 8);
+  for (int i = 0; i < 4; i++) d[i] = rows[i][emulated::lane() % 4];
+#else
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+               : "r"((unsigned)__cvta_generic_to_shared(row)));
+#endif
+}
+
+// The same with each matrix, 8x8 numbers of 16 bits, transposed: lane l gets column l / 4 of rows 2 (l % 4) and + 1.
+INLINE void ldmatrix_transposed(unsigned (&d)[4], const void *row) {
+#ifdef EMULATED
+  unsigned address[2];
+  memcpy(address, &row, 8);
+  emulated::Lanes lanes = emulated::meet(~0u, emulated::MATRIX, address, 2, __FILE__, __LINE__);
+  const unsigned short *rows[4][2];
+  int column = emulated::lane() / 4, first = emulated::lane() % 4 * 2;
+  for (int i = 0; i < 8; i++) memcpy(&rows[i / 2][i % 2], lanes.word[8 * (i / 2) + first + i % 2], 8);
+  for (int i = 0; i < 4; i++) d[i] = rows[i][0][column] | (unsigned)rows[i][1][column] << 16;
+#else
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3])
+               : "r"((unsigned)__cvta_generic_to_shared(row)));
+#endif
+}

@@ -16,10 +16,10 @@ from ..kernel import Kernel
 
 HEADERS = Path(__file__).parent
 
-# The names of C++ types in .cu files; Index is int32, or int64 in a wide launch.
+# The names of C++ types in .cu files; Index is int32, or int64 in a wide launch. NumPy has no bfloat16: its bits.
 TYPES = {
     "float": np.float32, "double": np.float64, "half": np.float16, "bool": np.bool_,
-    "uint8": np.uint8, "int32": np.int32, "uint32": np.uint32, "int64": np.int64,
+    "bfloat16": np.uint16, "uint8": np.uint8, "int32": np.int32, "uint32": np.uint32, "int64": np.int64,
 }  # fmt: skip
 NAMES = {np.dtype(dtype): name for name, dtype in TYPES.items()}
 WIDE = 1 << 30  # elements from which offsets are 64-bit: i + the size of the grid still fits below
@@ -57,6 +57,7 @@ class Twin:
     grid: str  # the blocks, in C: "count / per thread" comes from the loop
     shared: str
     loop: str  # "for", "blocks", or "" where GRID stands
+    T: tuple[str, ...]  # what the template parameter T stands for
     constants: dict[str, int] = field(repr=False)
 
     def plan(self, kinds: tuple) -> "Plan":
@@ -178,10 +179,10 @@ def source(path: Path, types: tuple, wide: bool) -> Source:
 
 
 def sources(path: Path) -> list[Source]:
-    """Every unit of a file that a list of all kernels should have: T float and double, others at their default."""
+    """Every unit of a file that a list of all kernels should have: each T, and others at their default or like T."""
     found = {}
     for twin in twins(path).values():
-        for T in ("float", "double") if "T" in twin.templates else ("",):
+        for T in twin.T if "T" in twin.templates else ("float",):
             types = tuple((name, default or T) for name, default in twin.templates.items())
             found[types] = source(path, types, False)
     return list(found.values())
@@ -256,7 +257,8 @@ def _twin(path, match, body, constants) -> Twin:
             f"{path.name}: kernel {name}: the grid depends on {', '.join(sorted(unknown))}; it can only depend on "
             "the kernel's arguments and on constants of the file (constexpr int)"
         )
-    return Twin(path, name, templates, tuple(parameters), threads, grid, shared, loop, constants)
+    types = tuple(_split(_call("TYPES", attributes) or "float, double"))
+    return Twin(path, name, templates, tuple(parameters), threads, grid, shared, loop, types, constants)
 
 
 def _call(function: str, text: str) -> str | None:
@@ -286,7 +288,7 @@ def _split(text: str) -> list[str]:
 
 def _python(expression: str) -> str:
     """An integer expression of C as one of Python: its / rounds down."""
-    text = re.sub(r"\(Index\)|\(int64\)|\(int\)", "", expression.strip()).replace("/", "//")
+    text = re.sub(r"\(Index\)|\(int64\)|\(int\)", "", " ".join(expression.split())).replace("/", "//")
     ast.parse(text, mode="eval")
     return text
 

@@ -148,8 +148,10 @@ def _library(source: Source) -> ctypes.CDLL:
     text = f'#include "{HERE / "cuda.h"}"\n#line 1 "{source.path}"\n{source.text}\n#line 1 "entries"\n{entries}\n'
     folder = writable_folder("emulated")
     engine = _engine(folder, sanitize)
-    headers = [p.read_text() for p in (HERE / "cuda.h", HERE / "runtime.h", *sorted(HEADERS.glob("*.cuh")))]
-    target = folder / f"{source.name}-{digest(text, *headers, engine.name, *flags, *compiler())}.so"
+    own = [HERE / "cuda.h", HERE / "runtime.h"]
+    headers = [*own, *sorted(HEADERS.glob("*.cuh")), *sorted(source.path.parent.glob("*.cuh"))]
+    texts = [path.read_text() for path in headers]
+    target = folder / f"{source.name}-{digest(text, *texts, engine.name, *flags, *compiler())}.so"
     if not target.exists():
         log.info("compiling %s for the emulator", source.name)
         with tempfile.TemporaryDirectory(dir=folder) as work:

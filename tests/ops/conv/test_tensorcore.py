@@ -1,0 +1,175 @@
+"""Convolutions as products on tensor cores: the three maps in every type, cut sums, the epilogue, orders of threads."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinyseg as ts
+from tinyseg.ops.conv import tensorcore
+from tinyseg.ops.conv.geometry import Options
+from tinyseg.ops.conv.tensorcore import product_backward_w, product_backward_x, product_forward
+
+from ...strategies import conv_geometries, normal, seeds
+from . import oracle
+from .cases import CORNERS, THIN, case
+
+TENSOR_CASES = {
+    name: CORNERS[name] for name in ("padding > image", "empty batch", "odd sizes", "21 classes", "2 groups")
+}
+TENSOR_CASES |= {name: THIN[name] for name in ("3 channels, 7x7 stride 2", "7 channels, 3x3 dilated")}
+TENSOR_CASES |= {
+    "two tiles in every direction": case(2, 9, 9, 72, 136, 3, padding=1),
+    "a phase without taps": case(1, 9, 8, 8, 24, 1, stride=2),
+    "transposed 4x4 stride 2": case(1, 12, 9, 21, 16, 4, stride=2, padding=1),
+    "dilated, stride 2: taps of every second phase": case(1, 11, 12, 16, 8, 3, stride=2, padding=2, dilation=2),
+}
+
+
+@pytest.fixture(scope="module")
+def emulated():
+    try:
+        return ts.get_device("emulated")
+    except RuntimeError as reason:
+        pytest.skip(str(reason))
+
+
+# ---------------------------------------------------------------------- operands as the tensor cores see them
+
+
+def bits(a):
+    return np.ascontiguousarray(a, np.float32).view(np.uint32)
+
+
+def to_bfloat16(a):
+    """The bits of the nearest bfloat16, ties to even, in uint16."""
+    return ((bits(a) + 0x7FFF + (bits(a) >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def to_tf32(a):
+    """The nearest tf32, ties away from zero, as float32."""
+    return ((bits(a) + 0x1000) & 0xFFFFE000).view(np.float32)
+
+
+KINDS = {  # what lies in memory, and which numbers that means
+    "half": (lambda a: a.astype(np.float16), lambda a: a.astype(np.float16)),
+    "bfloat16": (to_bfloat16, lambda a: (to_bfloat16(a).astype(np.uint32) << 16).view(np.float32)),
+    "tf32": (lambda a: a, to_tf32),
+    "exact": (lambda a: a, lambda a: a),
+}
+
+
+def check(device, g, kind, seed=0, dtype=np.float32):
+    """The three maps against the equation on the same rounded numbers; what is left is the sum's own rounding."""
+    stored, means = KINDS[kind]
+    arrays = [normal(shape, (seed, i), np.float32) for i, shape in enumerate((g.x_shape, g.w_shape, g.y_shape))]
+    (x, w, dy), (X, W, DY) = [stored(a) for a in arrays], [means(a).astype(np.float64) for a in arrays]
+    b, exact = normal((g.k,), (seed, 3), np.float32), kind == "exact"
+    geometry = Options.of("conv2d", **g.options).geometry(g.x_shape, g.w_shape)
+    y = product_forward(device, geometry, x, w, b, dtype, exact=exact)
+    dx = product_backward_x(device, geometry, dy, w, None, dtype, exact=exact)
+    dw = product_backward_w(device, geometry, dy, x, exact=exact)
+    assert y.dtype == dx.dtype == dtype and dw.dtype == np.float32
+    near(y, oracle.conv2d(X, W, b, g), oracle.conv2d(abs(X), abs(W), abs(b), g))
+    near(dx, oracle.conv_transpose2d(DY, W, None, g), oracle.conv_transpose2d(abs(DY), abs(W), None, g))
+    near(dw, oracle.conv2d_backward_w(DY, X, g), oracle.conv2d_backward_w(abs(DY), abs(X), g))
+    return y, dx, dw
+
+
+def near(got, expected, terms):
+    assert got.shape == expected.shape
+    rounding = np.abs(expected) * (2.0**-11 if got.dtype == np.float16 else 0)
+    assert (np.abs(got - expected) <= 1e-6 * terms.max(initial=0) + rounding).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("g", TENSOR_CASES.values(), ids=TENSOR_CASES.keys())
+def test_the_three_maps_in_every_type(emulated, g, kind):
+    check(emulated, g, kind)
+
+
+@given(conv_geometries(max_channels=40, max_stride=3), st.sampled_from(["bfloat16", "tf32", "exact"]), seeds)
+def test_any_geometry(emulated, g, kind, seed):
+    check(emulated, g, kind, seed)
+
+
+def test_results_in_half(emulated):
+    check(emulated, TENSOR_CASES["odd sizes"], "half", dtype=np.float16)
+
+
+# --------------------------------------------------------------------------------------- sums cut into shares
+
+
+def with_threads(device, threads):
+    """The device as one that wants so many blocks."""
+    twin = type("Wider", (type(device),), {"threads": threads, "__init__": lambda self: None})()
+    twin.emulator = device.emulator
+    return twin
+
+
+@pytest.mark.parametrize("kind", ["tf32", "exact"])
+@pytest.mark.parametrize("threads", [4, 1000])
+def test_sums_cut_into_shares(emulated, threads, kind):
+    for g in (case(2, 11, 10, 80, 24, 3, padding=1), case(2, 10, 12, 64, 72, 4, stride=2, padding=1)):
+        cut = check(with_threads(emulated, threads), g, kind)
+        whole = check(with_threads(emulated, 1), g, kind)
+        assert not all(np.array_equal(a, b) for a, b in zip(cut, whole))  # they were added up in another order
+        assert all(np.array_equal(a, b) for a, b in zip(cut, check(with_threads(emulated, threads), g, kind)))
+
+
+# ------------------------------------------------------------------------------------------------ the epilogue
+
+
+@settings(max_examples=10)
+@given(st.integers(1, 300), st.sampled_from([3, 21, 24, 130]), st.booleans(), seeds)
+def test_statistics_of_the_rounded_result(emulated, pixels, channels, relu, seed):
+    x, w, b = (
+        normal(s, (seed, i), np.float32) for i, s in enumerate(((1, 1, pixels, 8), (1, 1, 8, channels), (channels,)))
+    )
+    geometry = Options.of("conv2d", 1, 0, 1, 1).geometry(x.shape, w.shape)
+    statistics = emulated.empty((2, -(-pixels // tensorcore.ROWS), channels))
+    x, w = x.astype(np.float16), w.astype(np.float16)
+    y = product_forward(emulated, geometry, x, w, b, relu=relu, statistics=tuple(statistics))
+    plain = product_forward(emulated, geometry, x, w, b)
+    assert y.dtype == np.float16 and np.array_equal(y, np.maximum(plain, 0) if relu else plain)
+    for i, rows in enumerate(np.split(y[0, 0].astype(np.float64), range(tensorcore.ROWS, pixels, tensorcore.ROWS))):
+        assert np.allclose(statistics[0, i], rows.mean(0), rtol=1e-5, atol=1e-6)
+        assert np.allclose(statistics[1, i], ((rows - rows.mean(0)) ** 2).sum(0), rtol=1e-4, atol=1e-5)
+
+
+def test_bias_and_relu_behind_a_cut_sum(emulated):
+    g = case(1, 5, 4, 200, 10, 3, padding=1)
+    geometry = Options.of("conv2d", **g.options).geometry(g.x_shape, g.w_shape)
+    x, w, b = (normal(s, (1, i), np.float32) for i, s in enumerate((g.x_shape, g.w_shape, (g.k,))))
+    device = with_threads(emulated, 64)
+    y = product_forward(device, geometry, x, w, b, exact=True)
+    assert (y < 0).any()
+    assert np.array_equal(product_forward(device, geometry, x, w, b, relu=True, exact=True), np.maximum(y, 0))
+
+
+# ------------------------------------------------------------------------------------------- threads and addresses
+
+
+def test_any_order_of_threads_gives_the_same_bits(emulated):
+    g, results = case(1, 6, 7, 12, 21, 3, padding=1), []
+    for emulated.emulator.order in ("sequential", "reversed", "random"):
+        results.append(check(with_threads(emulated, 4), g, "tf32"))
+    emulated.emulator.order = "sequential"
+    for other in results[1:]:
+        assert all(np.array_equal(a, b) for a, b in zip(results[0], other))
+
+
+def test_nothing_beside_the_image_is_read(emulated):
+    """NaN lies before and behind x and w in memory; the padding is zeros in shared memory."""
+    g = case(1, 6, 5, 16, 24, 3, padding=2, dilation=2)
+    geometry = Options.of("conv2d", **g.options).geometry(g.x_shape, g.w_shape)
+    x, w, dy = (normal(s, (2, i), np.float32) for i, s in enumerate((g.x_shape, g.w_shape, g.y_shape)))
+
+    def amid_nan(a):
+        around = np.full((3, *a.shape), np.nan, np.float32)
+        around[1] = a
+        return around[1]
+
+    assert np.isfinite(product_forward(emulated, geometry, amid_nan(x), amid_nan(w))).all()
+    assert np.isfinite(product_backward_x(emulated, geometry, amid_nan(dy), amid_nan(w))).all()
+    assert np.isfinite(product_backward_w(emulated, geometry, amid_nan(dy), amid_nan(x))).all()

@@ -1,0 +1,211 @@
+// Convolution in both directions as one matrix product whose left matrix is made while it is read (implicit GEMM).
+//
+//     out[n, o, k] = b[k] + sum over taps (r, s) and channels c of a[n, (o num + off + r inc) / den, c] w[r, s, c, k]
+//
+//     y of x:    num = stride, den = 1, off = -padding, inc = dilation
+//     dx of dy:  num = 1, den = stride, off = padding, inc = -dilation, and w[r, s, k, c] for w[r, s, c, k]: TURNED
+//
+// Outputs with the same remainder modulo den form a phase; in it only some of the taps meet a pixel of a, and the pixel
+// moves by whole steps. So a transposed convolution is den^2 products that multiply no zeros.
+//
+//     matrix   rows                  columns          in device memory
+//     A        pixels of out         (tap, channel)   nowhere: each row is gathered from R S places of a
+//     B        (tap, channel)        channels of out  w as it lies there, or turned
+//     out      pixels of out         channels of out
+//
+// A row of A is R S runs of channels, and in NHWC a run is contiguous: 16 bytes a copy. Where 16 bytes do not divide a
+// run (3 channels, 21 classes) the same tile is filled number by number. What lies outside is zero in shared memory.
+#pragma once
+#include "matrix.cuh"
+
+struct Pixel {  // a row of the tile
+  Index image;  // where its image begins in a
+  Index out;    // where the tile's channels begin in out
+  int h, w;     // the pixel of a that the phase's first tap meets, maybe outside
+};
+
+struct Taps {              // those of a phase, along one axis
+  int count, first, step;  // r = first, first + step, ...
+  int place, move;         // pixel i of the phase meets pixel i num + place of a at the first, + move at each next
+};
+
+INLINE Taps taps_of_phase(int phase, int taps, int num, int den, int off, int inc) {
+  Taps t = {0, 0, 0, 0, 0};
+#pragma unroll 1
+  for (int r = 0; r < taps; r++) {
+    int at = phase * num + off + r * inc;
+    if (at % den) continue;
+    if (t.count == 0) t.first = r, t.place = at / den;
+    if (t.count == 1) t.step = r - t.first, t.move = at / den - t.place;
+    t.count++;
+  }
+  return t;
+}
+
+struct Tile {         // the block's part of the result
+  int rows, columns;  // how many of its 128 x BN are real
+  Index channel;      // its first channel, counted over all groups
+  Index statistics;   // where those of its channels go
+  int64 part;         // where its share of the sum goes
+  Index tap;          // TURNED: from one tap of w to the next
+};
+
+// ---- the epilogue: what becomes of a finished tile, rows of BN + CHUNK numbers in shared memory
+
+template <int BN, class Out>
+INLINE void copy_out(Out *out, const Out *staged, const Pixel *pixels, const Tile &tile, bool chunks) {
+  constexpr int CHUNK = 16 / sizeof(Out), STRIDE = BN + CHUNK, THREADS_A_ROW = BN / CHUNK;
+  if (chunks) {
+    int column = threadIdx.x % THREADS_A_ROW * CHUNK;
+    if (column < tile.columns)
+      for (int row = threadIdx.x / THREADS_A_ROW; row < tile.rows; row += THREADS / THREADS_A_ROW)
+        *reinterpret_cast<uint4 *>(out + pixels[row].out + column) =
+            *reinterpret_cast<const uint4 *>(staged + row * STRIDE + column);
+  } else {
+    int column = threadIdx.x % BN;
+    if (column < tile.columns)
+      for (int row = threadIdx.x / BN; row < tile.rows; row += THREADS / BN)
+        out[pixels[row].out + column] = staged[row * STRIDE + column];
+  }
+}
+
+// Of each column of the tile its mean and the sum of squared deviations from it: what batch_norm's run_statistics finds
+// for runs of 128 pixels, here without reading them again. The rows are shared by THREADS / BN threads.
+template <int BN, class Out>
+INLINE void tile_statistics(float *mean, float *deviation, const Out *staged, const Tile &tile) {
+  constexpr int STRIDE = BN + 16 / sizeof(Out), SHARES = THREADS / BN;
+  __shared__ float sums[2][SHARES][BN];
+  int column = threadIdx.x % BN, share = threadIdx.x / BN;
+  float centre = 0, total = 0;
+  for (int row = share; row < tile.rows; row += SHARES) total += float(staged[row * STRIDE + column]);
+  sums[0][share][column] = total;
+  __syncthreads();
+  for (int i = 0; i < SHARES; i++) centre += sums[0][i][column];
+  centre /= tile.rows;
+  total = 0;
+  for (int row = share; row < tile.rows; row += SHARES) {
+    float d = float(staged[row * STRIDE + column]) - centre;
+    total += d * d;
+  }
+  sums[1][share][column] = total;
+  __syncthreads();
+  if (share || column >= tile.columns) return;
+  total = 0;
+  for (int i = 0; i < SHARES; i++) total += sums[1][i][column];
+  mean[column] = centre;
+  deviation[column] = total;
+}
+
+// ---- one tile of 128 x BN
+
+template <class Unit, int BN, bool TURNED, class Out, class T = typename Unit::T>
+INLINE void gather_tile(Out *out, float *parts, float *mean, float *deviation, const T *a, const T *w, const float *b,
+                        Index N, Index AH, Index AW, Index AC, Index OH, Index OW, Index OC, int R, int S, int groups,
+                        int num_h, int num_w, int den_h, int den_w, int off_h, int off_w, int inc_h, int inc_w,
+                        bool relu, bool statistics, int splits) {
+  constexpr int DEPTH = Unit::DEPTH;
+  DYNAMIC_SHARED(T, ring);
+  __shared__ Pixel pixels[BM];
+  __shared__ Taps taps[2];
+  __shared__ Tile tile;
+  const Taps &tap_h = taps[0], &tap_w = taps[1];
+
+  // Which tile. Columns vary fastest: blocks that run at the same time read the same rows of A from the L2 cache.
+  int Ag = AC / groups, Og = OC / groups;
+  Index block = blockIdx.x;
+  int columns = cdiv(Og, BN), n0 = block % columns * BN;
+  block /= columns;
+  int split = block % splits;
+  block /= splits;
+  int group = block % groups;
+  block /= groups;
+  {
+    int phase = block % (den_h * den_w), py = phase / den_w, px = phase % den_w;
+    Index m0 = block / (den_h * den_w) * BM;
+    Index height = cdiv<Index>(OH - py, den_h), width = cdiv<Index>(OW - px, den_w), rows = N * height * width;
+    if (m0 >= rows) return;  // this phase is smaller than the largest
+    if (threadIdx.x == 0) {
+      taps[0] = taps_of_phase(py, R, num_h, den_h, off_h, inc_h);
+      tile = {int(min(Index(BM), rows - m0)),  min(BN, Og - n0), group * Og + n0, m0 / BM * OC + group * Og + n0,
+              (int64)split * N * OH * OW * OC, Og * AC};
+    }
+    if (threadIdx.x == 32) taps[1] = taps_of_phase(px, S, num_w, den_w, off_w, inc_w);
+    __syncthreads();
+    if (threadIdx.x < BM) {
+      Index m = m0 + threadIdx.x, x = m % width, y = m / width % height, n = m / (width * height);
+      Pixel nowhere = {0, 0, -(1 << 30), 0};
+      Pixel real = {n * AH * AW * AC + group * Ag,
+                    ((n * OH + py + y * den_h) * OW + px + x * den_w) * OC + tile.channel,
+                    int(y * (den_h > 1 ? 1 : num_h)) + tap_h.place, int(x * (den_w > 1 ? 1 : num_w)) + tap_w.place};
+      pixels[threadIdx.x] = m < rows ? real : nowhere;
+    }
+    __syncthreads();
+  }
+
+  // The sum runs over (tap, channel) as one index k. This thread copies one column of the tile of A at every stage.
+  int depth = tap_h.count * tap_w.count * Ag, steps = cdiv(depth, DEPTH);
+  int first = int((int64)steps * split / splits), last = int((int64)steps * (split + 1) / splits);
+  bool a_chunks = in_chunks(a, Ag), b_chunks = in_chunks(w, TURNED ? Ag : Og);
+  int k = first * DEPTH;
+  int mine = k + tile_column<DEPTH, T>(a_chunks), c = mine % Ag, j = mine / Ag, i = 0;
+  if (depth) i = j / tap_w.count, j %= tap_w.count;
+  w += TURNED ? n0 * AC + group * Ag : group * Og + n0;
+
+  auto copy = [&](T *a_tile, T *b_tile) {
+    bool real = i < tap_h.count;
+    int move_h = i * tap_h.move, move_w = j * tap_w.move;
+    copy_tile<BM, DEPTH>(a_tile, a_chunks, [&](int row, int, bool &inside) {
+      Pixel p = pixels[row];
+      int h = p.h + move_h, v = p.w + move_w;
+      inside = real && (unsigned)h < (unsigned)AH && (unsigned)v < (unsigned)AW;
+      return a + (inside ? p.image + (h * AW + v) * AC + c : 0);
+    });
+    if constexpr (TURNED) {  // columns of B are w's c, its rows run along w's k
+      Index from = ((tap_h.first + i * tap_h.step) * S + tap_w.first + j * tap_w.step) * tile.tap + c;
+      copy_tile<BN, DEPTH>(b_tile, b_chunks, [&](int row, int, bool &inside) {
+        inside = real && row < tile.columns;
+        return w + (inside ? from + row * AC : 0);
+      });
+    } else {  // all taps in order: row k of B is row k of w
+      copy_tile<DEPTH, BN>(b_tile, b_chunks, [&](int row, int column, bool &inside) {
+        inside = k + row < depth && column < tile.columns;
+        return w + (inside ? (k + row) * OC + column : 0);
+      });
+      k += DEPTH;
+    }
+    for (c += DEPTH; c >= Ag; c -= Ag)
+      if (++j == tap_w.count) j = 0, i++;
+  };
+  Product<Unit, BN> product;
+  product.template run<SUM, TURNED ? SUM : RESULT>(ring, last - first, copy);
+
+  if (splits > 1) {  // add_parts adds up the parts, in order
+    parts += tile.part;
+    product.each([&](int row, int column, float v) {
+      if (row < tile.rows && column < tile.columns) parts[pixels[row].out + column] = v;
+    });
+    return;
+  }
+
+  // Bias and ReLU; then through shared memory, so that neighbouring threads write neighbouring chunks.
+  constexpr int CHUNK = 16 / sizeof(Out), STRIDE = BN + CHUNK;
+  Out *staged = reinterpret_cast<Out *>(ring);
+  b += tile.channel;
+  product.each([&](int row, int column, float v) {
+    v += column < tile.columns ? b[column] : 0.f;
+    staged[row * STRIDE + column] = Out(relu && v < 0 ? 0.f : v);
+  });
+  __syncthreads();
+  copy_out<BN>(out, staged, pixels, tile, in_chunks(out, OC / groups));
+  if (statistics) tile_statistics<BN>(mean + tile.statistics, deviation + tile.statistics, staged, tile);
+}
+
+// The unit and the width of the tile.
+template <bool TURNED, class Out, class T, class... Rest>
+INLINE void choose(bool wide, bool exact, Out *out, float *parts, float *mean, float *deviation, const T *a,
+                   Rest... rest) {
+  if (wide) return gather_tile<TensorCore<T>, 128, TURNED>(out, parts, mean, deviation, a, rest...);
+  if constexpr (sizeof(T) == 4)
+    if (exact) return gather_tile<PlainFloat, 64, TURNED>(out, parts, mean, deviation, a, rest...);
+  gather_tile<TensorCore<T>, 64, TURNED>(out, parts, mean, deviation, a, rest...);
+}

@@ -1,0 +1,103 @@
+"""Convolution as a matrix product on tensor cores (implicit GEMM), its three maps for the CUDA devices.
+
+    y of x, dx of dy     gather.cuh      pixels x channels, a sum over taps and channels
+    dw of dy and x       gradient.cuh    taps and channels x channels, a sum over pixels in shares
+    the product itself   cuda/matrix.cuh
+
+Any stride, padding, dilation, groups and number of channels. Operands are float32, multiplied as tf32 (10 bits of
+mantissa, as PyTorch does it for convolutions) or with `exact` as float32; or float16; or bfloat16, which NumPy does not
+have: its bits in uint16. Sums are float32. Results may have another type than operands.
+
+Work is cut into tiles of 128 pixels by 128 or 64 channels, a block of threads each. Where that gives too few blocks for
+the device, the sum is cut too, into shares whose parts are added up in their order: runs repeat to the bit.
+"""
+
+import numpy as np
+
+from ...kernel import cuda_kernel
+from .geometry import Geometry
+
+ROWS = 128  # of a tile; those of batch norm's runs, too
+DEPTH_BYTES = 64  # of a stage: how far a tile goes along the sum
+FEWEST_STAGES = 8  # for a share of a sum: filling the pipeline takes 3
+
+
+@cuda_kernel
+def gather_product(out, parts, mean, deviation, a, w, b, N, AH, AW, AC, OH, OW, OC, R, S, groups, num_h, num_w, off_h,
+                   off_w, inc_h, inc_w, relu, statistics, splits, wide, exact):  # fmt: skip
+    """out[n, o, k] = b[k] + sum over r, s, c of a[n, o num + off + r inc, c] w[r, s, c, k]; parts of it if splits > 1.
+
+    With relu not below 0. With statistics mean and deviation (tiles, OC) get of each tile of 128 pixels and each
+    channel the mean and the sum of squared deviations from it.
+    """
+
+
+@cuda_kernel
+def turned_product(out, parts, mean, deviation, a, w, b, N, AH, AW, AC, OH, OW, OC, R, S, groups, den_h, den_w, off_h,
+                   off_w, inc_h, inc_w, relu, statistics, splits, wide, exact):  # fmt: skip
+    """out[n, o, c] = b[c] + sum over r, s, k of a[n, (o + off + r inc) / den, k] w[r, s, c, k], where den divides."""
+
+
+@cuda_kernel
+def gradient_product(parts, dy, x, N, H, W, C, P, Q, K, R, S, stride_h, stride_w, pad_h, pad_w, dil_h, dil_w, groups,
+                     splits, wide, exact):  # fmt: skip
+    """parts[i, r, s, c, k] = sum of x[n, p stride + r dilation - padding, c] dy[n, p, q, k] over a share of n, p, q."""
+
+
+@cuda_kernel
+def add_parts(out, parts, b, rows, K, splits, relu):
+    """out[i, k] = b[k] + sum over the parts, in their order; with relu not below 0."""
+
+
+def product_forward(device, g: Geometry, x, w, b=None, dtype=None, relu=False, statistics=None, exact=False):
+    """y of x and w in `dtype` (default: x's). `statistics`: two float32 arrays (pixels / 128 rounded up, K) to fill."""
+    numbers = (*g.stride, -g.padding[0], -g.padding[1], *g.dilation)
+    pixels = [g.N * g.P * g.Q]
+    return _gather(device, gather_product, g, x, w, b, g.y_shape, pixels, numbers, dtype, relu, statistics, exact)
+
+
+def product_backward_x(device, g: Geometry, dy, w, b=None, dtype=None, relu=False, exact=False):
+    """dx of dy and w in `dtype` (default: dy's), plus b[c]: the bias of a transposed convolution."""
+    numbers = (*g.stride, *g.padding, -g.dilation[0], -g.dilation[1])
+    phase = g.N * -(-g.H // g.stride[0]) * -(-g.W // g.stride[1])
+    phases = [phase] * (g.stride[0] * g.stride[1])
+    return _gather(device, turned_product, g, dy, w, b, g.x_shape, phases, numbers, dtype, relu, None, exact)
+
+
+def product_backward_w(device, g: Geometry, dy, x, exact=False):
+    """dw of dy and x, float32."""
+    Cg, Kg = g.C // g.groups, g.K // g.groups
+    wide = Kg > 64 and not exact
+    tiles = -(-Kg // (128 if wide else 64)) * g.groups * -(-g.R * g.S * Cg // ROWS)
+    splits = _splits(device, tiles, g.N * g.P * g.Q, x.dtype)
+    parts = device.empty((splits, *g.w_shape), np.float32)
+    device.launch(gradient_product, parts, dy, x, g.N, g.H, g.W, g.C, g.P, g.Q, g.K, g.R, g.S, *g.stride, *g.padding,
+                  *g.dilation, g.groups, splits, wide, exact)  # fmt: skip
+    if splits == 1:
+        return parts[0]
+    dw = device.empty(g.w_shape, np.float32)
+    device.launch(add_parts, dw, parts, device.zeros((1,)), dw.size, 1, splits, False)
+    return dw
+
+
+def _gather(device, kernel, g: Geometry, a, w, b, shape, phases, numbers, dtype, relu, statistics, exact):
+    out = device.empty(shape, dtype or a.dtype)
+    b = device.zeros(shape[3:]) if b is None else b
+    Ag, Og = a.shape[3] // g.groups, shape[3] // g.groups
+    wide = Og > 64 and not exact
+    tiles = -(-Og // (128 if wide else 64)) * g.groups * sum(-(-pixels // ROWS) for pixels in phases)
+    depth = g.R * g.S * Ag // len(phases)
+    splits = 1 if statistics else _splits(device, tiles, depth, a.dtype)
+    parts = device.empty((splits, *shape) if splits > 1 else (1,))
+    mean, deviation = statistics or (parts, parts)
+    device.launch(kernel, out, parts, mean, deviation, a, w, b, *a.shape, *shape[1:], g.R, g.S, g.groups, *numbers,
+                  relu, statistics is not None, splits, wide, exact)  # fmt: skip
+    if splits > 1:
+        device.launch(add_parts, out, parts, b, out.size // shape[3], shape[3], splits, relu)
+    return out
+
+
+def _splits(device, tiles: int, depth: int, dtype) -> int:
+    """Into how many shares to cut a sum of `depth` products so that there are blocks enough for the device."""
+    stages = depth * dtype.itemsize // DEPTH_BYTES
+    return max(1, min(device.threads // max(tiles, 1), stages // FEWEST_STAGES))
