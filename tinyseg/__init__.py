@@ -9,6 +9,7 @@ from importlib import import_module
 from .checkpoint import load, save
 from .device import get_device
 from .gradcheck import adjoint_check, gradcheck
+from .precision import precision
 from .predict import predict  # the function; the file of that name is seen by importlib alone
 from .tensor import Function, Tensor, no_grad, tensor
 
@@ -24,6 +25,7 @@ __all__ = [
     "gradcheck",
     "load",
     "no_grad",
+    "precision",
     "predict",
     "save",
     "tensor",

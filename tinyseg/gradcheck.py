@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .device import Device, get_device
+from .precision import precision
 from .tensor import Function, Tensor, no_grad, tensor
 
 EPS = np.finfo(np.float64).eps
@@ -218,6 +219,7 @@ def only(v, coordinates):
     return part
 
 
+@precision("exact")
 def gradcheck(
     fn: Callable,
     *inputs,
@@ -268,6 +270,7 @@ def gradcheck(
     return report
 
 
+@precision("exact")
 def adjoint_check(fn: Callable, x, y=None, device: str | Device = "cpu", rtol: float = 1e-11, seed: int = 0) -> Report:
     """Check that fn is linear and that its backward is its adjoint: A(a x + b z) = a A x + b A z, <A x, y> = <x, A' y>.
 

@@ -315,7 +315,7 @@ def _contiguous(device: Device, array):
 
 
 def _sum(device: Device, a, b):
-    return device.xp.add(a, b, out=device.empty(a.shape, a.dtype))
+    return import_module(".ops.elementwise", __package__).sum_of(device, a, b)  # a kernel where the arrays are large
 
 
 def _add_to_leaf(leaf: Tensor, grad, given: set[int]) -> None:

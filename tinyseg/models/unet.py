@@ -89,7 +89,7 @@ class UNet(Module):
             x = ops.max_pool2d(x, 2)
         x = self.down[-1](x)
         for up, merge in zip(self.up[::-1], self.merge[::-1]):
-            x = merge(ops.concat([skips.pop(), up(x)], axis=3))
+            x = merge([skips.pop(), up(x)])
         return ops.crop(self.head(x), 0, 0, h, w)
 
 

@@ -44,8 +44,20 @@ class Conv2d(Module):
     def reset_parameters(self, seed: Seed = 0) -> None:
         _uniform(self.weight, self.bias, seed)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+    def forward(self, x: Tensor | list[Tensor]) -> Tensor:
+        """Several tensors count as one, their channels one behind the other."""
+        return ops.conv2d(x, self.weight, self.bias, *self._arguments())
+
+    def forward_relu(self, x: Tensor | list[Tensor]) -> Tensor:
+        """relu(forward(x)) in one pass over memory."""
+        return ops.conv2d_relu(x, self.weight, self.bias, *self._arguments())
+
+    def forward_norm(self, x: Tensor | list[Tensor], norm: "BatchNorm2d", relu: bool = False) -> Tensor:
+        """norm(forward(x)), with relu clipped at 0, in fewer passes over memory."""
+        return ops.conv2d_batch_norm(x, self.weight, self.bias, *norm._arguments(), relu, *self._arguments())
+
+    def _arguments(self):
+        return self.stride, self.padding, self.dilation, self.groups
 
     def _options(self):
         r, s, c, k = self.weight.shape
@@ -220,12 +232,18 @@ class Sequential(Module):
     def __len__(self):
         return len(self.layers)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Run the layers in order; a batch norm and the ReLU right behind it run as one operation."""
+    def forward(self, x: Tensor | list[Tensor]) -> Tensor:
+        """Run the layers in order. A convolution, the batch norm behind it and the ReLU behind that are one operation,
+        and so is each pair of neighbours among them."""
         i = 0
         while i < len(self.layers):
-            layer, following = self.layers[i], self.layers[i + 1] if i + 1 < len(self.layers) else None
-            if type(layer) is BatchNorm2d and type(following) is ReLU:
+            kinds = [type(layer) for layer in self.layers[i : i + 3]]
+            layer, *following = self.layers[i : i + 3]
+            if kinds == [Conv2d, BatchNorm2d, ReLU]:
+                x, i = layer.forward_norm(x, following[0], relu=True), i + 3
+            elif kinds[:2] == [Conv2d, BatchNorm2d]:
+                x, i = layer.forward_norm(x, following[0]), i + 2
+            elif kinds[:2] in ([Conv2d, ReLU], [BatchNorm2d, ReLU]):
                 x, i = layer.forward_relu(x), i + 2
             else:
                 x, i = layer(x), i + 1

@@ -6,7 +6,7 @@ Operators take tensors, arrays and numbers, and return tensors. Images are (N,H,
 from ..tensor import Tensor
 from .avg_pool2d import adaptive_avg_pool2d, avg_pool2d
 from .batch_norm import batch_norm, batch_norm_relu
-from .conv import conv2d, conv_transpose2d
+from .conv import conv2d, conv2d_batch_norm, conv2d_relu, conv_transpose2d
 from .cross_entropy import cross_entropy
 from .dropout import dropout, dropout2d
 from .elementwise import (
@@ -72,7 +72,8 @@ __all__ = [
     # activations
     "leaky_relu", "log_sigmoid", "relu", "sigmoid", "softplus", "tanh",
     # convolution, pooling, sampling
-    "adaptive_avg_pool2d", "avg_pool2d", "conv2d", "conv_transpose2d", "interpolate", "max_pool2d", "max_unpool2d",
+    "adaptive_avg_pool2d", "avg_pool2d", "conv2d", "conv2d_batch_norm", "conv2d_relu", "conv_transpose2d",
+    "interpolate", "max_pool2d", "max_unpool2d",
     # normalisation, losses
     "batch_norm", "batch_norm_relu", "cross_entropy", "dropout", "dropout2d", "log_softmax", "softmax",
 ]  # fmt: skip

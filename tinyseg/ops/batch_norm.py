@@ -5,9 +5,8 @@
 over the m = 1..M pixels of a batch, M = N H W. In training mean and variance are the batch's (and the running ones
 follow), else the running ones. Ioffe & Szegedy, "Batch Normalization", 2015, algorithms 1 and 2.
 
-Statistics: the pixels are cut into runs of fixed length, whatever the number of threads; each run gives its mean and
-its sum of squared deviations, taken about its first pixel so that a large mean costs no digits; float64 merges the runs
-(Chan, Golub & LeVeque 1979). The fused form saves x alone: backward finds the sign of y again from x, scale and shift.
+Statistics are taken in runs of pixels (`statistics.py`), by a kernel of this file or by the convolution in front.
+The fused form saves x alone: backward finds the sign of y again from x, scale and shift.
 """
 
 import numpy as np
@@ -16,8 +15,8 @@ from numba import prange
 from ..kernel import kernel
 from ..tensor import Function, Tensor
 from .checks import floats
+from .statistics import RUN, Runs, merge
 
-RUN = 128  # rows summed in x's own precision before float64 takes over
 WIDE = 64  # fewer channels than this: several pixels make one row, so that vectors are full
 
 
@@ -47,8 +46,8 @@ def batch_norm_relu(x, running_mean, running_var, weight, bias, training, moment
 class BatchNorm(Function):
     """y = x * scale + shift, scale = weight / sqrt(var + eps), shift = bias - mean * scale; with relu max(y, 0)"""
 
-    def __init__(self, op, running_mean, running_var, training, momentum, eps, relu):
-        self.op = op
+    def __init__(self, op, running_mean, running_var, training, momentum, eps, relu, runs: Runs | None = None):
+        self.op, self.runs = op, runs  # runs: statistics of x, where they are known already
         self.running_mean = running_mean.data if isinstance(running_mean, Tensor) else running_mean
         self.running_var = running_var.data if isinstance(running_var, Tensor) else running_var
         self.training, self.momentum, self.eps, self.relu = training, momentum, eps, relu
@@ -94,20 +93,22 @@ class BatchNorm(Function):
 
     def _batch_statistics(self):
         """Mean and variance (biased) of each channel in float64; the running ones follow."""
-        xp, x, C = self.device.xp, self.rows, self.channels
-        runs = -(-len(x) // RUN)
-        means, deviations = self.device.empty((2, runs, x.shape[1]), x.dtype)
-        self.device.launch(run_statistics, means, deviations, x, *x.shape, RUN)
-        pixels = x.size // C
-        share = xp.full((runs, x.shape[1] // C, 1), RUN / pixels)
-        share[-1] = (len(x) - (runs - 1) * RUN) / pixels
-        means = means.reshape(runs, -1, C).astype(np.float64)
-        mean = (share * means).sum((0, 1))
-        var = (share * (means - mean) ** 2).sum((0, 1)) + deviations.reshape(-1, C).sum(0, dtype=np.float64) / pixels
+        pixels = self.rows.size // self.channels
+        mean, var = merge(self.runs or self._runs())
+        self.runs = None
         if self.running_mean is not None:
             self.running_mean += self.momentum * (mean - self.running_mean)
             self.running_var += self.momentum * (var * (pixels / (pixels - 1)) - self.running_var)
         return mean, var
+
+    def _runs(self) -> Runs:
+        xp, x, C = self.device.xp, self.rows, self.channels
+        count = -(-len(x) // RUN)
+        means, deviations = self.device.empty((2, count, x.shape[1]), x.dtype)
+        self.device.launch(run_statistics, means, deviations, x, *x.shape, RUN)
+        counts = xp.full(count, RUN)
+        counts[-1] = len(x) - (count - 1) * RUN
+        return Runs(means.reshape(-1, C), deviations.reshape(-1, C), xp.repeat(counts, x.shape[1] // C))
 
     def _table(self, *values):
         """For each of `values`, one number a channel or one for all, a row as wide as x's rows, in x's dtype."""

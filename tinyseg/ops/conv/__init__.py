@@ -6,10 +6,13 @@ simd.py          the micro-kernel: a small tile of the result held in vector reg
 direct.py        implicit GEMM on that tile: any stride, padding, dilation, groups
 transforms.py    Winograd's small linear maps, derived from their points
 winograd.py      3x3 filters, stride 1, with a quarter of the products, on the same micro-kernel
+winograd_gradient.py    and the gradient of such filters
 depthwise.py     one filter a channel: no sum over channels, so no GEMM
+fused.py         a convolution with the batch norm and the ReLU behind it
 """
 
 from .conv2d import conv2d
 from .conv_transpose2d import conv_transpose2d
+from .fused import conv2d_batch_norm, conv2d_relu
 
-__all__ = ["conv2d", "conv_transpose2d"]
+__all__ = ["conv2d", "conv2d_batch_norm", "conv2d_relu", "conv_transpose2d"]

@@ -9,13 +9,22 @@ made of them.
 
 import numpy as np
 
+from ...precision import is_exact
 from ...tensor import Function, Tensor
+from ..elementwise import relu_backward_flat, relu_flat
 from .depthwise import depthwise_backward_w, depthwise_backward_x, depthwise_forward
 from .direct import add_columns, filter_gradient_tiles, gather_tiles, pack_filters, pad_columns, sum_parts
 from .geometry import Geometry, Options
 from .plain import channel_sums, plain_backward_w, plain_backward_x, plain_forward
 from .simd import COLUMNS, ROWS
-from .winograd import POINTS, SKEW, turn_filters, winograd_filter_gradient, winograd_filters, winograd_forward
+from .winograd import (
+    winograd_convolution,
+    winograd_filters,
+    winograd_forward,
+    winograd_inputs,
+    winograd_panels,
+)
+from .winograd_gradient import winograd_filter_gradient, winograd_gradient_parts
 
 
 def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
@@ -23,43 +32,79 @@ def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:
 
     y[n,p,q,k] = b[k] + sum_{r,s,c} w[r,s,c,k] x[n, p*stride + r*dilation - padding, ..., c]
 
+    x may be several tensors: they count as one, their channels one behind the other, and need not be brought together.
+
     Shapes: x (N,H,W,C) and w (R,S,C/groups,K) of one float dtype, b (K,); stride, padding and dilation a number or
     (vertical, horizontal). Result (N,P,Q,K), P = floor((H + 2 padding - dilation (R-1) - 1) / stride) + 1.
     Raises ValueError where shapes or options do not fit, TypeError for mixed or integer dtypes.
     Example:
         y = ts.ops.conv2d(x, w, b, stride=2, padding=1)
     """
-    function = Conv2d(Options.of("conv2d", stride, padding, dilation, groups))
-    return function(x, w) if b is None else function(x, w, b)
+    xs = tuple(x) if isinstance(x, list | tuple) else (x,)
+    function = Conv2d(Options.of("conv2d", stride, padding, dilation, groups), len(xs))
+    return function(*xs, w) if b is None else function(*xs, w, b)
 
 
 class Conv2d(Function):
-    """The equation above; dx is the adjoint map of x -> y, dw that of w -> y, db the sum of dy over all pixels."""
+    """The equation above; dx is the adjoint map of x -> y, dw that of w -> y, db the sum of dy over all pixels.
 
-    def __init__(self, options: Options):
-        self.options = options
+    x comes in `parts` parts. With relu, max(y, 0) takes the place of y. With statistics, `runs` has y's when forward is
+    done, if the algorithm takes them on the way (`ops/statistics.py`), else None. With scale, forward alone multiplies
+    the sum over r, s and c by scale[k].
+    """
 
-    def forward(self, x, w, b=None):
-        check_dtypes("conv2d", x, w, b)
-        g = self.g = self.options.geometry(x.shape, w.shape)
+    def __init__(self, options: Options, parts: int = 1, relu=False, statistics=False, scale=None):
+        self.options, self.parts = options, parts
+        self.relu, self.statistics, self.scale, self.runs = relu, statistics, scale, None
+
+    def forward(self, *inputs):
+        xs, w, b = inputs[: self.parts], inputs[self.parts], (*inputs[self.parts :], None)[1]
+        check_dtypes("conv2d", *xs, w, b)
+        self.channels = [x.shape[-1] for x in xs]
+        g = self.g = self.options.geometry(check_parts(xs), w.shape)
         check_bias("conv2d", b, g.K)
-        self.x = x if self.needs[1] else None
-        self.w = w if self.needs[0] else None
-        return forward(self.device, g, x, w, b)
+        self.needs_x, (self.needs_w, *needs_b) = any(self.needs[: self.parts]), self.needs[self.parts :]
+        self.needs_b = any(needs_b)
+        self.xs = xs if self.needs_w else None
+        self.w = w if self.needs_x else None
+        self.exact = is_exact()
+        epilogue = self.relu, self.statistics, self.scale
+        y, self.runs = forward_with_epilogue(self.device, g, xs, w, b, self.exact, *epilogue)
+        self.y = y if self.relu and any(self.needs) else None
+        return y
 
     def backward(self, dy):
-        dx = backward_x(self.device, self.g, dy, self.w) if self.needs[0] else None
-        dw = backward_w(self.device, self.g, dy, self.x) if self.needs[1] else None
-        if len(self.needs) == 2:
-            return dx, dw
-        return dx, dw, channel_sum(self.device, dy) if self.needs[2] else None
+        device, g = self.device, self.g
+        if self.relu:
+            dz = device.empty(dy.shape, dy.dtype)
+            device.launch(relu_backward_flat, dz.reshape(-1), dy.reshape(-1), self.y.reshape(-1), dy.size)
+            dy = dz
+        dxs = [None] * self.parts
+        if self.needs_x:
+            dxs = backward_to_parts(device, g, dy, self.w, self.channels, self.exact)
+        dw = backward_w(device, g, dy, self.xs, self.exact) if self.needs_w else None
+        gradients = (*dxs, dw, channel_sum(device, dy) if self.needs_b else None)
+        return gradients[: len(self.needs)]
+
+
+def check_parts(xs) -> tuple[int, ...]:
+    """The shape of the x that parts make up. Raises ValueError where they differ in more than their channels."""
+    shapes = [x.shape for x in xs]
+    if any(len(shape) != 4 for shape in shapes):
+        return shapes[0] if len(xs) == 1 else shapes
+    if len({shape[:3] for shape in shapes}) != 1:
+        raise ValueError(
+            f"conv2d: the parts of x have shapes {', '.join(map(str, shapes))}, expected equal N, H and W; cure: crop"
+        )
+    return (*shapes[0][:3], sum(shape[3] for shape in shapes))
 
 
 def check_dtypes(op: str, *arrays) -> None:
     """All arrays of one float dtype, or a TypeError that names what came."""
     dtypes = {a.dtype for a in arrays if a is not None}
     if len(dtypes) > 1 or dtypes.pop() not in (np.float32, np.float64):
-        names = ", ".join(f"{n} {a.dtype}" for n, a in zip("xwb", arrays) if a is not None)
+        *xs, w, b = arrays
+        names = ", ".join(f"{n} {a.dtype}" for n, a in zip(["x"] * len(xs) + ["w", "b"], arrays) if a is not None)
         raise TypeError(f"{op}: expected x, w and b of one dtype, float32 or float64, got {names}; cure: astype")
 
 
@@ -89,7 +134,10 @@ def _fills_winograd_tiles(g: Geometry, dtype) -> bool:
 # A device takes the first that fits and all of whose kernels it has.
 ALGORITHMS = {
     "depthwise": (_one_filter_a_channel, (depthwise_forward, depthwise_backward_x, depthwise_backward_w, sum_parts)),
-    "winograd": (_fills_winograd_tiles, (winograd_filters, winograd_forward, winograd_filter_gradient)),
+    "winograd": (
+        _fills_winograd_tiles,
+        (winograd_filters, winograd_forward, winograd_inputs, winograd_panels, winograd_filter_gradient),
+    ),
     "direct": (_fills_vectors, (pack_filters, gather_tiles, filter_gradient_tiles)),
     "plain": (lambda g, dtype: True, (plain_forward, plain_backward_x, plain_backward_w)),
 }
@@ -103,31 +151,56 @@ def algorithm(device, g: Geometry, dtype) -> str:
     raise RuntimeError(f"conv2d: device {device.name!r} has no kernels for it")
 
 
-def forward(device, g: Geometry, x, w, b=None):
+def forward(device, g: Geometry, x, w, b=None, exact=False):
     """y of x and w."""
-    y = device.empty(g.y_shape, x.dtype)
-    which = algorithm(device, g, x.dtype)
+    return forward_with_epilogue(device, g, (x,), w, b, exact)[0]
+
+
+def forward_with_epilogue(device, g: Geometry, xs, w, b=None, exact=False, relu=False, statistics=False, scale=None):
+    """y = b + scale * (w * x) of the parts of x, with relu max(y, 0); and y's statistics if wanted and on the way."""
+    y, runs = device.empty(g.y_shape, w.dtype), None
+    which = algorithm(device, g, w.dtype)
+    if which == "winograd":
+        side, padding, d = _side(exact), g.padding, g.dilation[0]
+        epilogue = dict(scale=scale, b=b, relu=relu, statistics=statistics)
+        return y, winograd_convolution(device, (y,), _two_parts(device, xs), w, padding, d, side, **epilogue)
+    x = _whole(device, xs)
+    if scale is not None:
+        w = w * scale
     if which == "direct":
         if _thin(g):
             x, g = _merge_taps(device, g, x)
         panels = _panels(device, g, w, transposed=False)
         _gather(device, y, x, panels, b, g.x_shape, g.y_shape, g, num=g.stride, den=(1, 1),
                 off=(-g.padding[0], -g.padding[1]), inc=g.dilation)  # fmt: skip
-    elif which == "winograd":
-        _winograd(device, y, x, w, b, g.padding, g.dilation[0])
     else:
         b = device.zeros((g.K,), x.dtype) if b is None else b
         if which == "depthwise":
             device.launch(depthwise_forward, y, x, w, b, *_numbers(g))
         else:
             device.launch(plain_forward, y, x, w, b, *_numbers(g, g.K), g.groups)
-    return y
+    if relu:
+        device.launch(relu_flat, y.reshape(-1), y.reshape(-1), y.size)
+    return y, runs
 
 
-def backward_x(device, g: Geometry, dy, w, b=None):
+def backward_x(device, g: Geometry, dy, w, b=None, exact=False):
     """dx of dy and w: the adjoint of x -> y; plus b[c], the bias of a transposed convolution."""
-    dx = device.empty(g.x_shape, dy.dtype)
+    return backward_to_parts(device, g, dy, w, [g.C], exact, b)[0]
+
+
+def backward_to_parts(device, g: Geometry, dy, w, channels, exact=False, b=None):
+    """dx in parts of so many channels each."""
     which = algorithm(device, g, dy.dtype)
+    if which == "winograd" and _fit_panels(channels):
+        dxs = [device.empty((*g.x_shape[:3], c), dy.dtype) for c in channels]
+        padding = (2 * g.dilation[0] - g.padding[0], 2 * g.dilation[1] - g.padding[1])
+        winograd_convolution(device, dxs, (dy,), w, padding, g.dilation[0], _side(exact), turned=True, b=b)
+        return dxs
+    if len(channels) > 1:
+        dx, ends = backward_x(device, g, dy, w, b, exact), np.cumsum([0, *channels])
+        return [dx[..., i:j] for i, j in zip(ends, ends[1:])]
+    dx = device.empty(g.x_shape, dy.dtype)
     if which == "direct" and _thin(g):
         columns = _columns(device, g, dy, w)
         b = device.zeros((g.C,), dy.dtype) if b is None else b
@@ -136,23 +209,19 @@ def backward_x(device, g: Geometry, dy, w, b=None):
         panels = _panels(device, g, w, transposed=True)
         _gather(device, dx, dy, panels, b, g.y_shape, g.x_shape, g, num=(1, 1), den=g.stride,
                 off=g.padding, inc=(-g.dilation[0], -g.dilation[1]))  # fmt: skip
-    elif which == "winograd":
-        turned = device.empty((3, 3, g.K, g.C), w.dtype)
-        device.launch(turn_filters, turned, w, g.C, g.K)
-        padding = (2 * g.dilation[0] - g.padding[0], 2 * g.dilation[1] - g.padding[1])
-        _winograd(device, dx, dy, turned, b, padding, g.dilation[0])
     else:
         b = device.zeros((g.C,), dy.dtype) if b is None else b
         if which == "depthwise":
             device.launch(depthwise_backward_x, dx, dy, w, b, *_numbers(g))
         else:
             device.launch(plain_backward_x, dx, dy, w, b, *_numbers(g, g.K), g.groups)
-    return dx
+    return [dx]
 
 
-def backward_w(device, g: Geometry, dy, x):
-    """dw of dy and x: the adjoint of w -> y."""
-    which = algorithm(device, g, x.dtype)
+def backward_w(device, g: Geometry, dy, x, exact=False):
+    """dw of dy and x (or its parts): the adjoint of w -> y."""
+    which, xs = algorithm(device, g, dy.dtype), x if isinstance(x, tuple) else (x,)
+    x = None if which == "winograd" else _whole(device, xs)
     if which == "plain":
         dw = device.empty(g.w_shape, x.dtype)
         device.launch(plain_backward_w, dw, dy, x, *_numbers(g, g.K), g.groups)
@@ -162,7 +231,8 @@ def backward_w(device, g: Geometry, dy, x):
         parts = device.empty((splits, g.R * g.S * g.C), x.dtype)
         device.launch(depthwise_backward_w, parts, dy, x, *_numbers(g), splits)
     elif which == "winograd":
-        parts = _winograd_gradient(device, dy, x, g)
+        xs = _two_parts(device, xs)
+        parts = winograd_gradient_parts(device, dy, xs, g.padding, g.dilation[0], _side(exact))
         splits = len(parts)
     else:
         shape = g
@@ -179,7 +249,7 @@ def backward_w(device, g: Geometry, dy, x):
         g = shape
     if splits == 1:
         return parts.reshape(g.w_shape)
-    dw = device.empty((parts.shape[1],), x.dtype)
+    dw = device.empty((parts.shape[1],), dy.dtype)
     device.launch(sum_parts, dw, parts, splits, dw.size)
     return dw.reshape(g.w_shape)
 
@@ -196,6 +266,32 @@ def channel_sum(device, dy):
 
 def _numbers(g: Geometry, *K) -> tuple[int, ...]:
     return (g.N, g.H, g.W, g.C, g.P, g.Q, *K, g.R, g.S, *g.stride, *g.padding, *g.dilation)
+
+
+def _side(exact: bool) -> int:
+    """Of Winograd's tiles."""
+    return 2 if exact else 4
+
+
+def _fit_panels(channels) -> bool:
+    """Whether Winograd's kernels take x in these parts as they are."""
+    return len(channels) <= 2 and all(c % COLUMNS == 0 for c in channels)
+
+
+def _two_parts(device, xs):
+    """The parts of x as Winograd's kernels take them: one or two."""
+    return xs if _fit_panels([x.shape[3] for x in xs]) else (_whole(device, xs),)
+
+
+def _whole(device, xs):
+    """The parts of x in one array."""
+    if len(xs) == 1:
+        return xs[0]
+    ends = np.cumsum([0, *(x.shape[3] for x in xs)]).tolist()
+    whole = device.empty((*xs[0].shape[:3], ends[-1]), xs[0].dtype)
+    for x, i, j in zip(xs, ends, ends[1:]):
+        whole[..., i:j] = x
+    return whole
 
 
 # ---------------------------------------------------------------------------------- steps of the direct algorithm
@@ -237,41 +333,6 @@ def _panels(device, g: Geometry, w, transposed: bool):
     w = w.reshape(g.w_shape)  # merged taps are the same numbers in the same order
     device.launch(pack_filters, panels, w, g.R, g.S, g.C // g.groups, g.K, g.groups, transposed)
     return panels
-
-
-def _winograd(device, out, a, w, b, padding, dilation: int) -> None:
-    """out = the convolution of a with filters w (3,3,C,K) and bias b."""
-    (N, H, W, C), (_, P, Q, K) = a.shape, out.shape
-    zeros = device.zeros((max(C, COLUMNS),), a.dtype)
-    b = device.zeros((K,), a.dtype) if b is None else b
-    jobs = device.threads
-    block = _share_of_tiles(P, Q, N, dilation, jobs)
-    U = device.empty((POINTS, C * K + SKEW), w.dtype)
-    device.launch(winograd_filters, U, w, C, K)
-    V = device.empty((jobs, POINTS * (block * C + SKEW)), a.dtype)
-    M = device.empty((jobs, POINTS * (block * K + SKEW)), a.dtype)
-    device.launch(winograd_forward, out, a, U, b, zeros, V, M, N, H, W, C, P, Q, K, *padding, dilation, block, jobs)
-
-
-def _share_of_tiles(P: int, Q: int, N: int, dilation: int, shares: int) -> int:
-    """How many tiles go through Winograd's steps at a time: about 8 * ROWS, so that `shares` threads get as many."""
-    tiles = N * dilation**2 * -(-P // (4 * dilation)) * -(-Q // (4 * dilation))
-    rounds = max(1, -(-tiles // (shares * 8 * ROWS)))
-    return max(1, -(-tiles // (shares * rounds * ROWS))) * ROWS
-
-
-def _winograd_gradient(device, dy, x, g: Geometry):
-    panels = g.K // COLUMNS
-    panel_jobs = min(panels, device.threads)
-    splits = max(1, device.threads // panel_jobs)
-    block = _share_of_tiles(g.P, g.Q, g.N, g.dilation[0], splits)
-    V = device.empty((splits * panel_jobs, POINTS * (block * g.C + SKEW) + ROWS), x.dtype)
-    D = device.empty((splits * panel_jobs, POINTS * (block * g.K + SKEW)), x.dtype)
-    zeros = device.zeros((max(g.C, g.K),), x.dtype)
-    parts = device.empty((splits, 9 * g.C * g.K), x.dtype)
-    device.launch(winograd_filter_gradient, parts, dy, x, zeros, V, D, g.N, g.H, g.W, g.C, g.P, g.Q, g.K, *g.padding,
-                  g.dilation[0], block, splits, panel_jobs)  # fmt: skip
-    return parts
 
 
 def _gather(device, out, a, panels, b, a_shape, out_shape, g: Geometry, num, den, off, inc) -> None:

@@ -4,6 +4,7 @@ If conv2d with filters w is the linear map A, then conv_transpose2d with the sam
 So its forward pass is conv2d's backward pass and the reverse.
 """
 
+from ...precision import is_exact
 from ...tensor import Function, Tensor
 from ..checks import pair
 from .conv2d import backward_w, backward_x, channel_sum, check_bias, check_dtypes, forward
@@ -39,11 +40,12 @@ class ConvTranspose2d(Function):
         check_bias("conv_transpose2d", b, g.C)
         self.x = x if self.needs[1] else None
         self.w = w if self.needs[0] else None
-        return backward_x(self.device, g, x, w, b)
+        self.exact = is_exact()
+        return backward_x(self.device, g, x, w, b, self.exact)
 
     def backward(self, dy):
-        dx = forward(self.device, self.g, dy, self.w) if self.needs[0] else None
-        dw = backward_w(self.device, self.g, self.x, dy) if self.needs[1] else None
+        dx = forward(self.device, self.g, dy, self.w, None, self.exact) if self.needs[0] else None
+        dw = backward_w(self.device, self.g, self.x, dy, self.exact) if self.needs[1] else None
         if len(self.needs) == 2:
             return dx, dw
         return dx, dw, channel_sum(self.device, dy) if self.needs[2] else None

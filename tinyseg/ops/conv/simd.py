@@ -63,6 +63,20 @@ def keep(typing_context, array):
     return types.void(array), lambda context, builder, signature, args: context.get_dummy_value()
 
 
+def _loader(numba_type, ir_type):
+    @intrinsic
+    def load(typing_context, at):
+        """The number at an address."""
+        return numba_type(types.int64), lambda context, builder, signature, args: builder.load(
+            builder.inttoptr(args[0], ir_type.as_pointer())
+        )
+
+    return load
+
+
+load_float, load_address = _loader(types.float32, _f32), _loader(types.int64, _i64)
+
+
 def _emit_tile_function(module) -> ir.Function:
     """The micro-kernel as an LLVM function of int64 arguments (see `multiply_tile`)."""
     name = f"multiply_tile_{ROWS}x{VECTORS}x{LANES}"
@@ -210,3 +224,48 @@ def transpose_block(typing_context, target, target_step, source, source_step):
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4), emit
+
+
+@intrinsic
+def add_rows(typing_context, table, count, shift, channels, pivot, sums, squares):
+    """sums[c] += sum_i d, squares[c] += sum_i d^2 of d = row[i][c] - pivot[c]: what batch norm asks of a convolution.
+
+    `table` is the address of `count` addresses of rows, to each of which `shift` bytes are added; pivot, sums and
+    squares are addresses; channels is a multiple of LANES.
+    """
+
+    def emit(context, builder, signature, args):
+        b, module = builder, builder.module
+        table, count, shift, channels, pivot, sums, squares = args
+        fma = cgutils.get_or_insert_function(module, ir.FunctionType(_vector, [_vector] * 3), f"llvm.fma.v{LANES}f32")
+
+        def at(base, offset):
+            return b.inttoptr(b.add(base, offset), _vector.as_pointer())
+
+        with cgutils.for_range(b, b.udiv(channels, ir.Constant(_i64, LANES))) as chunk:
+            offset = b.mul(chunk.index, ir.Constant(_i64, 4 * LANES))
+            middle = b.load(at(pivot, offset), align=4)
+            before = b.load(at(sums, offset), align=4), b.load(at(squares, offset), align=4)
+            start = b.block
+            loop, done = b.append_basic_block("rows"), b.append_basic_block("done")
+            b.cbranch(b.icmp_signed(">", count, ir.Constant(_i64, 0)), loop, done)
+            b.position_at_end(loop)
+            i, total, total_squares = b.phi(_i64), b.phi(_vector), b.phi(_vector)
+            row = b.load(b.gep(b.inttoptr(table, _i64.as_pointer()), [i]))
+            d = b.fsub(b.load(at(b.add(row, shift), offset), align=4), middle)
+            after = b.fadd(total, d), b.call(fma, [d, d, total_squares])
+            following = b.add(i, ir.Constant(_i64, 1))
+            b.cbranch(b.icmp_signed("<", following, count), loop, done)
+            of_loop = (i, ir.Constant(_i64, 0), following), *zip((total, total_squares), before, after)
+            for phi, first, later in of_loop:
+                phi.add_incoming(first, start)
+                phi.add_incoming(later, loop)
+            b.position_at_end(done)
+            results = [b.phi(_vector) for _ in before]
+            for base, result, first, last in zip((sums, squares), results, before, after):
+                result.add_incoming(first, start)
+                result.add_incoming(last, loop)
+                b.store(result, at(base, offset), align=4)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 7), emit

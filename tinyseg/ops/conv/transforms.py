@@ -7,7 +7,9 @@ multiply to a polynomial of degree 5, which its values at 6 points fix; so 6 pro
     y = A^T [ (G g G^T) . (B^T d B) ] A        d (6,6) inputs, g (3,3) filter, y (4,4) outputs, "." element-wise
 
 which takes 36 products for 144. The points decide the rounding error; 0, +-sqrt(1/2), +-sqrt(2) and infinity keep it
-at about 2e-6, a third of that of the usual 0, +-1, +-2 (Lavin & Gray 2016 have the latter).
+at about 2e-6, a third of that of the usual 0, +-1, +-2 (Lavin & Gray 2016 have the latter). With 2 outputs, 16 products
+for 36, the points 0, +-1 and infinity are enough; their maps hold no number but 1 and 1/2, and the error is that of the
+equation's own sum.
 """
 
 import numpy as np
@@ -18,12 +20,10 @@ from numba.extending import intrinsic
 
 from .simd import LANES
 
-OUTPUTS, TAPS = 4, 3
-POINTS = (0.0, 0.5**0.5, -(0.5**0.5), 2.0**0.5, -(2.0**0.5))
-INPUTS = OUTPUTS + TAPS - 1
+POINTS = {4: (0.0, 0.5**0.5, -(0.5**0.5), 2.0**0.5, -(2.0**0.5)), 2: (0.0, 1.0, -1.0)}  # by outputs; and infinity
 
 
-def winograd_matrices(points=POINTS, outputs=OUTPUTS, taps=TAPS) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def winograd_matrices(points, outputs: int, taps: int = 3) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A^T (outputs, n), G (n, taps) and B^T (n, n) for n = outputs + taps - 1 points, the last of them infinity.
 
     Row j of G and of A evaluates a polynomial at point j: its entries are powers of p_j. Row j of B^T holds the
@@ -43,7 +43,6 @@ def winograd_matrices(points=POINTS, outputs=OUTPUTS, taps=TAPS) -> tuple[np.nda
     return at, g, bt
 
 
-A_T, G, B_T = winograd_matrices()
 
 # ------------------------------------------------------------------------------ from a matrix to vector code
 
@@ -104,23 +103,44 @@ def _constant(value):
     return ir.Constant(_vector, [ir.Constant(_f32, float(np.float32(value)))] * LANES)
 
 
-def make_transform(name: str, matrix, accumulate: bool = False, bias: bool = False):
-    """An intrinsic that computes Y = T X T^T for square tiles of vectors.
+def make_transform(kind: str, matrices: dict[int, np.ndarray], accumulate: bool = False, epilogue: bool = False):
+    """An intrinsic that computes Y = T X T^T for square tiles of vectors, T chosen from `matrices` by its outputs.
 
-    transform(source, source_shift, target, target_shift, channels, addend): `source` and `target` are addresses of
-    tables of the addresses of the tile's elements, row by row; each element is a run of `channels` floats (a multiple
-    of LANES), of which LANES are transformed at a time. Shifts, in bytes, are added to every address. With accumulate
-    Y is added to what the target holds; with bias, `addend` is the address of a number for each channel to add to Y.
+    transform(outputs, source, source_shift, target, target_shift, channels, last, last_row): `source` and `target` are
+    addresses of tables of the addresses of the tile's elements, row by row; each element is a run of `channels` floats
+    (a multiple of LANES), of which LANES are transformed at a time. Shifts, in bytes, are added to every address. With
+    accumulate Y is added to what the target holds; with epilogue the target is max(factor Y + addend, floor): `last` is
+    the address of a table of three rows, factor, addend and floor of each channel, `last_row` bytes apart.
     """
+    emitters = {m: _transform(f"winograd_{kind}_{m}", t, accumulate, epilogue) for m, t in matrices.items()}
+    (large, emit_large), (small, emit_small) = sorted(emitters.items(), reverse=True)
+
+    @intrinsic
+    def transform(typing_context, outputs, source, source_shift, target, target_shift, channels, last, last_row):
+        def emit(context, builder, signature, args):
+            with builder.if_else(builder.icmp_signed("==", args[0], ir.Constant(_i64, large))) as (then, otherwise):
+                with then:
+                    builder.call(emit_large(builder.module), args[1:])
+                with otherwise:
+                    builder.call(emit_small(builder.module), args[1:])
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 8), emit
+
+    return transform
+
+
+def _transform(name: str, matrix, accumulate: bool, epilogue: bool):
+    """A function of a module that gives the LLVM function of one matrix: see `make_transform`."""
     n_out, n_in = matrix.shape
 
     def emit_function(module):
         if name in module.globals:
             return module.globals[name]
-        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_i64] * 6), name)
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_i64] * 7), name)
         function.linkage = "internal"
         function.attributes.add("noinline")
-        source, source_shift, target, target_shift, channels, addend = function.args
+        source, source_shift, target, target_shift, channels, last, last_row = function.args
         fma = cgutils.get_or_insert_function(module, ir.FunctionType(_vector, [_vector] * 3), f"llvm.fma.v{LANES}f32")
         entry, loop, done = (function.append_basic_block(n) for n in ("entry", "loop", "done"))
         b = ir.IRBuilder(entry)
@@ -141,13 +161,18 @@ def make_transform(name: str, matrix, accumulate: bool = False, bias: bool = Fal
         for j in range(n_in):
             x = [b.load(element(source, source_shift, i * n_in + j), align=4) for i in range(n_in)]
             columns.append(emitter.apply(matrix, x))
-        added = b.load(pointer(addend), align=4) if bias else None
+        if epilogue:
+            rows = [last, b.add(last, last_row), b.add(b.add(last, last_row), last_row)]
+            factor, addend, floor = (b.load(pointer(row), align=4) for row in rows)
         for i in range(n_out):  # (T X) T^T, row by row
             for j, y in enumerate(emitter.apply(matrix, [column[i] for column in columns])):
                 to = element(target, target_shift, i * n_out + j)
                 if accumulate:
                     y = b.fadd(y, b.load(to, align=4))
-                b.store(b.fadd(y, added) if bias else y, to, align=4)
+                if epilogue:
+                    y = b.call(fma, [y, factor, addend])
+                    y = b.select(b.fcmp_ordered("<", y, floor), floor, y)  # NaN stays NaN
+                b.store(y, to, align=4)
         following = b.add(offset, ir.Constant(_i64, 4 * LANES))
         offset.add_incoming(following, loop)
         b.cbranch(b.icmp_signed("<", following, end), loop, done)
@@ -155,19 +180,17 @@ def make_transform(name: str, matrix, accumulate: bool = False, bias: bool = Fal
         b.ret_void()
         return function
 
-    @intrinsic
-    def transform(typing_context, source, source_shift, target, target_shift, channels, addend):
-        def emit(context, builder, signature, args):
-            builder.call(emit_function(builder.module), args)
-            return context.get_dummy_value()
-
-        return types.void(*[types.int64] * 6), emit
-
-    return transform
+    return emit_function
 
 
-transform_input = make_transform("winograd_input", B_T)  # 6x6 inputs -> 6x6
-transform_filter = make_transform("winograd_filter", G)  # 3x3 taps -> 6x6
-transform_output = make_transform("winograd_output", A_T, bias=True)  # 6x6 -> 4x4 outputs
-transform_output_gradient = make_transform("winograd_output_gradient", A_T.T)  # 4x4 -> 6x6: the adjoint of the last
-transform_filter_gradient = make_transform("winograd_filter_gradient", G.T, accumulate=True)  # 6x6 -> 3x3 taps
+_matrices = {outputs: winograd_matrices(points, outputs) for outputs, points in POINTS.items()}
+A_T, G, B_T = ({outputs: maps[i] for outputs, maps in _matrices.items()} for i in range(3))
+A = {outputs: a_t.T for outputs, a_t in A_T.items()}
+G_T = {outputs: g.T for outputs, g in G.items()}
+
+# for F(4x4); with 2 outputs 4 stands for 6, and 2 for 4
+transform_input = make_transform("input", B_T)  # 6x6 inputs -> 6x6
+transform_filter = make_transform("filter", G)  # 3x3 taps -> 6x6
+transform_output = make_transform("output", A_T, epilogue=True)  # 6x6 -> 4x4 outputs
+transform_output_gradient = make_transform("output_gradient", A)  # 4x4 -> 6x6: the adjoint of the last
+transform_filter_gradient = make_transform("filter_gradient", G_T, accumulate=True)  # 6x6 -> 3x3 taps
