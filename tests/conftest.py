@@ -1,10 +1,15 @@
-"""Hypothesis profiles (HYPOTHESIS_PROFILE=ci|deep) and the devices under test (--device cpu --device emulated)."""
+"""Hypothesis profiles (HYPOTHESIS_PROFILE=ci|deep) and the devices under test (--device cpu --device emulated).
+
+The emulated device may be named with the order of its threads: emulated:reversed, emulated:random.
+"""
 
 import os
+from functools import cache
 
 from hypothesis import HealthCheck, settings
 
 import tinyseg as ts
+from tinyseg.device import Emulated
 
 _common = dict(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 settings.register_profile("ci", derandomize=True, database=None, max_examples=25, **_common)
@@ -20,4 +25,10 @@ def pytest_generate_tests(metafunc):
     """A test with an argument `device` runs once on each device under test."""
     if "device" in metafunc.fixturenames:
         names = metafunc.config.getoption("--device") or ["cpu"]
-        metafunc.parametrize("device", [ts.get_device(name) for name in names], ids=names, scope="session")
+        metafunc.parametrize("device", [_device(name) for name in names], ids=names, scope="session")
+
+
+@cache
+def _device(name):
+    kind, _, order = name.partition(":")
+    return Emulated(order) if kind == "emulated" and order else ts.get_device(name)

@@ -138,12 +138,13 @@ class Emulated(Device):
     name = "emulated"
     threads = 3
 
-    def __init__(self):
+    def __init__(self, order: str = "sequential", seed: int = 0):
+        """`order` in which threads and blocks run: "sequential", "reversed" or "random" (another one each launch)."""
         from .cuda.emulator import Emulator, unusable
 
         if reason := unusable():
             raise RuntimeError(f"device 'emulated': {reason}")
-        self.emulator = Emulator()
+        self.emulator = Emulator(order, seed)
 
     def empty(self, shape, dtype=np.float32):
         array = np.empty(shape, dtype)

@@ -37,8 +37,8 @@ __global__ void max_pool2d_backward(T *__restrict__ dx, const T *__restrict__ dy
   PARALLEL_FOR(i, N * H * W * C) {
     Index c = i % C, w = i / C % W + padding_w, h = i / C / W % H + padding_h, n = i / C / W / H;
     // the windows p in which this row is tap r: p * stride + r * dilation = h
-    Index p_first = max((h - dilation_h * (R - 1) + stride_h - 1) / stride_h, 0);
-    Index q_first = max((w - dilation_w * (S - 1) + stride_w - 1) / stride_w, 0);
+    Index p_first = max((h - dilation_h * (R - 1) + stride_h - 1) / stride_h, (Index)0);
+    Index q_first = max((w - dilation_w * (S - 1) + stride_w - 1) / stride_w, (Index)0);
     Sum<T> total = 0;
     for (Index p = p_first; p < P && p * stride_h <= h; p++) {
       Index r = (h - p * stride_h) / dilation_h;

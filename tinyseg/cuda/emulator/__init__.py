@@ -32,8 +32,9 @@ from ..source import HEADERS, KernelError, Source, digest, plan_of, twin_of, wri
 HERE = Path(__file__).parent
 ORDERS = {"sequential": 0, "reversed": 1, "random": 2}
 SHARED_LIMIT = 227 << 10  # what a block can ask for on sm_90
-LOOP_BLOCKS = 4  # of the grids that the launcher chooses: few, so that the loops go round
-LOOP_THREADS = 64
+# The grids that the launcher chooses: few blocks and threads, so that the loops go round; fewer still where each
+# thread is a fiber of the thread sanitizer.
+LOOP_BLOCKS, LOOP_THREADS = (2, 8) if os.environ.get("TINYSEG_SANITIZE") == "thread" else (4, 64)
 
 
 class _Launch(ctypes.Structure):  # emulated::Launch
@@ -64,10 +65,12 @@ def unusable() -> str | None:
 
 
 class Emulator:
-    """Runs launches. `order` of the threads: "sequential", "reversed" or "random" (by `seed`)."""
+    """Runs launches, each with its threads and blocks in an order: "sequential", "reversed" or "random"."""
 
-    def __init__(self):
-        self.order, self.seed = "sequential", 0
+    def __init__(self, order: str = "sequential", seed: int = 0):
+        if order not in ORDERS:
+            raise ValueError(f"device 'emulated': order {order!r} is unknown, expected one of {', '.join(ORDERS)}")
+        self.order, self.seed = order, seed
         self._one_at_a_time = threading.RLock()  # an engine runs one launch
         self._functions = {}
 
@@ -91,6 +94,7 @@ class Emulator:
             ]
             pointers = (ctypes.c_void_p * max(1, len(holders)))(*map(ctypes.addressof, holders))
             _check_limits(twin, (x, y, z), block, shared)
+            self.seed += 1
             launch = _Launch((x, y, z), (block, 1, 1), shared, ORDERS[self.order], self.seed)
             error = ctypes.create_string_buffer(1024)
             if function(ctypes.byref(launch), pointers, error, len(error)):
