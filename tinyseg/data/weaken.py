@@ -192,6 +192,16 @@ def _stroke(path, thing, width):
     return painted
 
 
+def thick(drawn: np.ndarray, width: int) -> np.ndarray:
+    """The labels of a thin drawing spread to squares of this width, for pictures. Shapes: (H,W) -> (H,W)."""
+    spread = drawn.copy()
+    for dy in range(-(width // 2), width // 2 + 1):
+        for dx in range(-(width // 2), width // 2 + 1):
+            moved = np.roll(drawn, (dy, dx), (0, 1))
+            spread = np.where((spread == IGNORE) & (moved != IGNORE), moved, spread)
+    return spread
+
+
 def line(path) -> np.ndarray:
     """The pixels (y, x) of a polyline, each step at most one pixel long. (P,2) -> (Q,2) int64."""
     pieces = [np.rint(np.asarray(path, np.float64)[:1])]

@@ -4,6 +4,7 @@ from .border import unet_border_weights
 from .boxes import bbox_em_fixed, bbox_rect, boxinst, segment_boxes
 from .image_labels import ccnn, em_adapt, em_fixed, mil
 from .scribbles import dense_crf_loss, normalized_cut_loss, partial_cross_entropy
+from .scribblesup import ScribbleGraph
 from .supervised import (
     binary_cross_entropy,
     cross_entropy,
@@ -14,6 +15,7 @@ from .supervised import (
 )
 
 __all__ = [
+    "ScribbleGraph",
     "bbox_em_fixed",
     "bbox_rect",
     "binary_cross_entropy",
