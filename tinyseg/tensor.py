@@ -33,7 +33,14 @@ def no_grad():
         with ts.no_grad():
             logits = model(x)
     """
-    before, _thread.grad_enabled = grad_enabled(), False
+    with recording(False):
+        yield
+
+
+@contextmanager
+def recording(on: bool):
+    """Inside this block operations are recorded for `backward`, or not."""
+    before, _thread.grad_enabled = grad_enabled(), on
     try:
         yield
     finally:

@@ -17,8 +17,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from ..device import Device, get_device
-from ..tensor import Tensor
+from ..tensor import Tensor, grad_enabled
 from .init import home
+from .recompute import recomputed
 
 
 class _State(Tensor):
@@ -62,12 +63,13 @@ class Module:
     """Base of layers and models: write `__init__` and `forward`, call the object. See the head of this file."""
 
     training = True
+    recompute = False  # whether calls keep their inputs alone, and backward computes the rest again: `recompute.py`
 
     def forward(self, *inputs: Tensor) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__}.forward")
 
     def __call__(self, *inputs: Tensor) -> Tensor:
-        return self.forward(*inputs)
+        return recomputed(self, *inputs) if self.recompute and grad_enabled() else self.forward(*inputs)
 
     # What is inside
 

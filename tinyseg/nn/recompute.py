@@ -1,0 +1,64 @@
+"""Memory for time: a block that keeps its input alone, and in backward computes the rest again.
+
+    for block in (*model.down, *model.merge):
+        block.recompute = True
+
+What lies between a block's input and its result is then needed for one block at a time, for a third more time a step.
+Gradients are equal to the bit: the second pass draws the same dropout, computes as exactly, and leaves running
+statistics as it found them. Chen, Xu, Zhang & Guestrin, "Training Deep Nets with Sublinear Memory Cost", 2016.
+"""
+
+from ..precision import is_exact, precision
+from ..tensor import Function, Tensor, recording
+
+
+class Recompute(Function):
+    """y = module(x ...); dx and the gradients of the parameters, by a second forward pass."""
+
+    def __init__(self, module, shape: list[int | None]):
+        self.module, self.shape = module, shape  # of its inputs: None for a tensor, a number for a list of so many
+
+    def forward(self, *arrays):
+        self.xs, self.exact = arrays[: sum(n or 1 for n in self.shape)], is_exact()
+        self.drawn = self.module.random_state()
+        return self._run()[1].data
+
+    def backward(self, dy):
+        module, parameters = self.module, self.module.parameters()
+        buffers = [(buffer, buffer.data.copy()) for buffer in module.buffers()]
+        now, gathered = module.random_state(), [p.grad for p in parameters]
+        module.set_random_state(self.drawn)
+        try:
+            for p in parameters:
+                p.grad = None
+            leaves, y = self._run()
+            y.backward(Tensor(dy, self.device))
+            gradients = tuple(None if t.grad is None else t.grad.data for t in (*leaves, *parameters))
+        finally:
+            module.set_random_state(now)
+            for p, grad in zip(parameters, gathered):
+                p.grad = grad
+            for buffer, values in buffers:
+                buffer.data[...] = values
+        return gradients
+
+    def _run(self):
+        """The module's inputs as leaves, and its result with the graph that leads to them."""
+        leaves = [Tensor(x, self.device, need) for x, need in zip(self.xs, self.needs)]
+        rest = iter(leaves)
+        inputs = [next(rest) if n is None else [next(rest) for _ in range(n)] for n in self.shape]
+        with precision("exact" if self.exact else "fast"), recording(True):
+            y = self.module.forward(*inputs)
+        if not isinstance(y, Tensor):
+            raise TypeError(
+                f"recompute: {type(self.module).__name__} returns {type(y).__name__}, expected one tensor; "
+                "cure: set it on the blocks inside"
+            )
+        return leaves, y
+
+
+def recomputed(module, *inputs: Tensor | list[Tensor]) -> Tensor:
+    """module.forward(*inputs), keeping nothing but the inputs for backward."""
+    shape = [len(x) if isinstance(x, list | tuple) else None for x in inputs]
+    flat = [t for x, n in zip(inputs, shape) for t in (x if n is not None else [x])]
+    return Recompute(module, shape)(*flat, *module.parameters())
