@@ -4,8 +4,10 @@ The emulated device may be named with the order of its threads: emulated:reverse
 """
 
 import os
+from contextlib import nullcontext
 from functools import cache
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 import tinyseg as ts
@@ -32,3 +34,11 @@ def pytest_generate_tests(metafunc):
 def _device(name):
     kind, _, order = name.partition(":")
     return Emulated(order) if kind == "emulated" and order else ts.get_device(name)
+
+
+@pytest.fixture(autouse=True)
+def exact_on_tensor_cores(request):
+    """Tensor cores round to tf32 unless asked not to; tests compare with equations, so on their devices they ask."""
+    device = getattr(getattr(request.node, "callspec", None), "params", {}).get("device")
+    with ts.precision("exact") if device and device.name != "cpu" else nullcontext():
+        yield

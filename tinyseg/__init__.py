@@ -9,7 +9,7 @@ from importlib import import_module
 from .checkpoint import load, save
 from .device import get_device
 from .gradcheck import adjoint_check, gradcheck
-from .precision import precision
+from .precision import autocast, precision
 from .predict import predict  # the function; the file of that name is seen by importlib alone
 from .tensor import Function, Tensor, no_grad, tensor
 
@@ -21,6 +21,7 @@ __all__ = [
     "Function",
     "Tensor",
     "adjoint_check",
+    "autocast",
     "get_device",
     "gradcheck",
     "load",

@@ -188,6 +188,10 @@ class Function:
 
         y = Square()(x)
 
+    Under autocast inputs may be float16. They are widened to float32 unless `takes_half` says that forward and backward
+    take them as they are: "alone", if all floats among them are, or "mixed", beside float32. What backward returns may
+    be wider than the input: it is rounded to its type.
+
     Options (stride, axis, ...) are arguments of the constructor. Inside, `self.device` allocates and launches, and
     `self.needs[i]` tells whether input i needs a gradient. `forward` must not change its inputs, nor `backward` dy.
     All that comes in is C-contiguous; both may return views, which are copied where they are not.
@@ -195,6 +199,7 @@ class Function:
 
     device: Device
     needs: tuple[bool, ...] = ()
+    takes_half = ""  # "", "alone" or "mixed"
 
     def forward(self, *inputs):
         raise NotImplementedError(f"{type(self).__name__}.forward")
@@ -210,14 +215,14 @@ class Function:
         tensors = [self._as_tensor(t, device, inputs) for t in inputs]
         self.device = device
         self.needs = tuple(grad_enabled() and t.requires_grad for t in tensors)
-        result = self.forward(*(t.data for t in tensors))
+        result = self.forward(*self._widened([t.data for t in tensors]))
         results = result if isinstance(result, tuple) else (result,)
         outputs = tuple(Tensor(_contiguous(device, a), device) for a in results)
         if any(self.needs):
             # An edge leads to the function that made the input, or to the leaf itself. The input's values are not
             # kept by the graph: a function that needs them in backward has saved them.
             self._edges = tuple(
-                ((t.function, t.output_index) if t.function else (t, 0)) if need else None
+                ((t.function, t.output_index, t.dtype) if t.function else (t, 0, t.dtype)) if need else None
                 for t, need in zip(tensors, self.needs)
             )
             self._outputs = len(outputs)
@@ -225,6 +230,15 @@ class Function:
                 if t.dtype.kind == "f":
                     t.requires_grad, t.function, t.output_index = True, self, i
         return outputs if isinstance(result, tuple) else outputs[0]
+
+    def _widened(self, arrays):
+        """The inputs with float16 as float32 where this function does not take it."""
+        half = [a.dtype == np.float16 for a in arrays]
+        if not any(half) or self.takes_half == "mixed":
+            return arrays
+        if self.takes_half == "alone" and all(h or a.dtype.kind != "f" for h, a in zip(half, arrays)):
+            return arrays
+        return [a.astype(np.float32) if h else a for h, a in zip(half, arrays)]
 
     def _output_count(self) -> int:
         """How many outputs this function had; raises if `backward` has already passed here."""
@@ -284,8 +298,8 @@ def backward(root: Tensor, grad=None) -> None:
         for edge, dx in zip(edges, results if isinstance(results, tuple) else (results,), strict=True):
             if edge is None or dx is None:
                 continue
-            dx = _contiguous(device, dx)
-            target, i = edge
+            target, i, dtype = edge
+            dx = _contiguous(device, dx.astype(dtype, copy=False))
             if isinstance(target, Tensor):
                 _add_to_leaf(target, dx, given)
             elif target not in gradients:

@@ -125,7 +125,7 @@ def test_a_device_takes_what_it_has_kernels_for():
             return kernel.name in names
 
     g = geometry(ALL["3x3"])
-    names = {kernel.name for _, kernels in ALGORITHMS.values() for kernel in kernels}
+    names = {kernel.name for _, kernels in ALGORITHMS.values() for kernel in kernels if CPU.has(kernel)}
     assert algorithm(Bare(), g, np.float32) == algorithm(CPU, g, np.float32) != "plain"
     names = {kernel.name for kernel in ALGORITHMS["plain"][1]}
     assert algorithm(Bare(), g, np.float32) == "plain"

@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinyseg as ts
-from tinyseg.ops.conv import tensorcore
 from tinyseg.ops.conv.geometry import Options
 from tinyseg.ops.conv.tensorcore import product_backward_w, product_backward_x, product_forward
+from tinyseg.ops.statistics import RUN
 
 from ...strategies import conv_geometries, normal, seeds
 from . import oracle
@@ -66,8 +66,8 @@ def check(device, g, kind, seed=0, dtype=np.float32):
     (x, w, dy), (X, W, DY) = [stored(a) for a in arrays], [means(a).astype(np.float64) for a in arrays]
     b, exact = normal((g.k,), (seed, 3), np.float32), kind == "exact"
     geometry = Options.of("conv2d", **g.options).geometry(g.x_shape, g.w_shape)
-    y = product_forward(device, geometry, x, w, b, dtype, exact=exact)
-    dx = product_backward_x(device, geometry, dy, w, None, dtype, exact=exact)
+    y = product_forward(device, geometry, x, w, b, exact=exact, dtype=dtype)[0]
+    dx = product_backward_x(device, geometry, dy, w, exact=exact, dtype=dtype)
     dw = product_backward_w(device, geometry, dy, x, exact=exact)
     assert y.dtype == dx.dtype == dtype and dw.dtype == np.float32
     near(y, oracle.conv2d(X, W, b, g), oracle.conv2d(abs(X), abs(W), abs(b), g))
@@ -127,14 +127,14 @@ def test_statistics_of_the_rounded_result(emulated, pixels, channels, relu, seed
         normal(s, (seed, i), np.float32) for i, s in enumerate(((1, 1, pixels, 8), (1, 1, 8, channels), (channels,)))
     )
     geometry = Options.of("conv2d", 1, 0, 1, 1).geometry(x.shape, w.shape)
-    statistics = emulated.empty((2, -(-pixels // tensorcore.ROWS), channels))
     x, w = x.astype(np.float16), w.astype(np.float16)
-    y = product_forward(emulated, geometry, x, w, b, relu=relu, statistics=tuple(statistics))
-    plain = product_forward(emulated, geometry, x, w, b)
+    y, runs = product_forward(emulated, geometry, x, w, b, relu=relu, statistics=True)
+    plain, none = product_forward(emulated, geometry, x, w, b)
+    assert none is None and runs.counts.sum() == pixels
     assert y.dtype == np.float16 and np.array_equal(y, np.maximum(plain, 0) if relu else plain)
-    for i, rows in enumerate(np.split(y[0, 0].astype(np.float64), range(tensorcore.ROWS, pixels, tensorcore.ROWS))):
-        assert np.allclose(statistics[0, i], rows.mean(0), rtol=1e-5, atol=1e-6)
-        assert np.allclose(statistics[1, i], ((rows - rows.mean(0)) ** 2).sum(0), rtol=1e-4, atol=1e-5)
+    for i, rows in enumerate(np.split(y[0, 0].astype(np.float64), range(RUN, pixels, RUN))):
+        assert np.allclose(runs.means[i], rows.mean(0), rtol=1e-5, atol=1e-6)
+        assert np.allclose(runs.deviations[i], ((rows - rows.mean(0)) ** 2).sum(0), rtol=1e-4, atol=1e-5)
 
 
 def test_bias_and_relu_behind_a_cut_sum(emulated):
@@ -142,9 +142,9 @@ def test_bias_and_relu_behind_a_cut_sum(emulated):
     geometry = Options.of("conv2d", **g.options).geometry(g.x_shape, g.w_shape)
     x, w, b = (normal(s, (1, i), np.float32) for i, s in enumerate((g.x_shape, g.w_shape, (g.k,))))
     device = with_threads(emulated, 64)
-    y = product_forward(device, geometry, x, w, b, exact=True)
+    y, _ = product_forward(device, geometry, x, w, b, exact=True)
     assert (y < 0).any()
-    assert np.array_equal(product_forward(device, geometry, x, w, b, relu=True, exact=True), np.maximum(y, 0))
+    assert np.array_equal(product_forward(device, geometry, x, w, b, relu=True, exact=True)[0], np.maximum(y, 0))
 
 
 # ------------------------------------------------------------------------------------------- threads and addresses
@@ -170,6 +170,6 @@ def test_nothing_beside_the_image_is_read(emulated):
         around[1] = a
         return around[1]
 
-    assert np.isfinite(product_forward(emulated, geometry, amid_nan(x), amid_nan(w))).all()
+    assert np.isfinite(product_forward(emulated, geometry, amid_nan(x), amid_nan(w))[0]).all()
     assert np.isfinite(product_backward_x(emulated, geometry, amid_nan(dy), amid_nan(w))).all()
     assert np.isfinite(product_backward_w(emulated, geometry, amid_nan(dy), amid_nan(x))).all()

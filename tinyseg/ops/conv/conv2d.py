@@ -9,7 +9,7 @@ made of them.
 
 import numpy as np
 
-from ...precision import is_exact
+from ...precision import is_exact, narrow_type
 from ...tensor import Function, Tensor
 from ..elementwise import relu_backward_flat, relu_flat
 from .depthwise import depthwise_backward_w, depthwise_backward_x, depthwise_forward
@@ -17,6 +17,8 @@ from .direct import add_columns, filter_gradient_tiles, gather_tiles, pack_filte
 from .geometry import Geometry, Options
 from .plain import channel_sums, plain_backward_w, plain_backward_x, plain_forward
 from .simd import COLUMNS, ROWS
+from .tensorcore import KERNELS as PRODUCTS
+from .tensorcore import narrowed, product_backward_w, product_backward_x, product_forward
 from .winograd import (
     winograd_convolution,
     winograd_filters,
@@ -50,8 +52,10 @@ class Conv2d(Function):
 
     x comes in `parts` parts. With relu, max(y, 0) takes the place of y. With statistics, `runs` has y's when forward is
     done, if the algorithm takes them on the way (`ops/statistics.py`), else None. With scale, forward alone multiplies
-    the sum over r, s and c by scale[k].
+    the sum over r, s and c by scale[k]. Under autocast operands are rounded to 16 bits here, and so saved for backward.
     """
+
+    takes_half = "mixed"
 
     def __init__(self, options: Options, parts: int = 1, relu=False, statistics=False, scale=None):
         self.options, self.parts = options, parts
@@ -65,9 +69,12 @@ class Conv2d(Function):
         check_bias("conv2d", b, g.K)
         self.needs_x, (self.needs_w, *needs_b) = any(self.needs[: self.parts]), self.needs[self.parts :]
         self.needs_b = any(needs_b)
-        self.xs = xs if self.needs_w else None
+        self.exact, self.narrow = is_exact(), narrow_for(self.device, g, w.dtype)
+        if self.narrow and self.scale is not None:
+            w, self.scale = w * self.scale, None
+        *xs, w = (narrowed(self.device, a, self.narrow) for a in (*xs, w))
+        self.xs = tuple(xs) if self.needs_w else None
         self.w = w if self.needs_x else None
-        self.exact = is_exact()
         epilogue = self.relu, self.statistics, self.scale
         y, self.runs = forward_with_epilogue(self.device, g, xs, w, b, self.exact, *epilogue)
         self.y = y if self.relu and any(self.needs) else None
@@ -79,12 +86,13 @@ class Conv2d(Function):
             dz = device.empty(dy.shape, dy.dtype)
             device.launch(relu_backward_flat, dz.reshape(-1), dy.reshape(-1), self.y.reshape(-1), dy.size)
             dy = dz
+        db = channel_sum(device, dy) if self.needs_b else None
+        dy = narrowed(device, dy, self.narrow)
         dxs = [None] * self.parts
         if self.needs_x:
             dxs = backward_to_parts(device, g, dy, self.w, self.channels, self.exact)
         dw = backward_w(device, g, dy, self.xs, self.exact) if self.needs_w else None
-        gradients = (*dxs, dw, channel_sum(device, dy) if self.needs_b else None)
-        return gradients[: len(self.needs)]
+        return (*dxs, dw, db)[: len(self.needs)]
 
 
 def check_parts(xs) -> tuple[int, ...]:
@@ -100,8 +108,9 @@ def check_parts(xs) -> tuple[int, ...]:
 
 
 def check_dtypes(op: str, *arrays) -> None:
-    """All arrays of one float dtype, or a TypeError that names what came."""
+    """All arrays of one float dtype, but for float16 beside float32, or a TypeError that names what came."""
     dtypes = {a.dtype for a in arrays if a is not None}
+    dtypes = {np.dtype(np.float32) if d == np.float16 else d for d in dtypes}
     if len(dtypes) > 1 or dtypes.pop() not in (np.float32, np.float64):
         *xs, w, b = arrays
         names = ", ".join(f"{n} {a.dtype}" for n, a in zip(["x"] * len(xs) + ["w", "b"], arrays) if a is not None)
@@ -114,6 +123,14 @@ def check_bias(op: str, b, channels: int) -> None:
 
 
 # ------------------------------------------------------------------------------------ choosing an algorithm
+
+
+def narrow_for(device, g: Geometry, dtype) -> str | None:
+    """In which 16 bits to multiply under autocast, "float16" or "bfloat16"; None: operands as they are."""
+    narrow = narrow_type()
+    if narrow is None or dtype == np.float64 or not all(map(device.has, PRODUCTS)):
+        return None
+    return None if narrow == "bfloat16" and _one_filter_a_channel(g, dtype) else narrow
 
 
 def _one_filter_a_channel(g: Geometry, dtype) -> bool:
@@ -134,6 +151,7 @@ def _fills_winograd_tiles(g: Geometry, dtype) -> bool:
 # A device takes the first that fits and all of whose kernels it has.
 ALGORITHMS = {
     "depthwise": (_one_filter_a_channel, (depthwise_forward, depthwise_backward_x, depthwise_backward_w, sum_parts)),
+    "tensorcore": (lambda g, dtype: dtype != np.float64, PRODUCTS),
     "winograd": (
         _fills_winograd_tiles,
         (winograd_filters, winograd_forward, winograd_inputs, winograd_panels, winograd_filter_gradient),
@@ -144,7 +162,8 @@ ALGORITHMS = {
 
 
 def algorithm(device, g: Geometry, dtype) -> str:
-    """Which body computes a convolution: "depthwise", "winograd", "direct" (implicit GEMM) or "plain" (definition)."""
+    """Which body computes a convolution: "depthwise", "tensorcore" or "direct" (implicit GEMM), "winograd" or "plain"
+    (the definition)."""
     for name, (fits, kernels) in ALGORITHMS.items():
         if fits(g, dtype) and all(map(device.has, kernels)):
             return name
@@ -158,8 +177,11 @@ def forward(device, g: Geometry, x, w, b=None, exact=False):
 
 def forward_with_epilogue(device, g: Geometry, xs, w, b=None, exact=False, relu=False, statistics=False, scale=None):
     """y = b + scale * (w * x) of the parts of x, with relu max(y, 0); and y's statistics if wanted and on the way."""
-    y, runs = device.empty(g.y_shape, w.dtype), None
     which = algorithm(device, g, w.dtype)
+    if which == "tensorcore":
+        w = w if scale is None else w * scale
+        return product_forward(device, g, _whole(device, xs), w, b, relu, statistics, exact)
+    y, runs = device.empty(g.y_shape, w.dtype), None
     if which == "winograd":
         side, padding, d = _side(exact), g.padding, g.dilation[0]
         epilogue = dict(scale=scale, b=b, relu=relu, statistics=statistics)
@@ -174,7 +196,7 @@ def forward_with_epilogue(device, g: Geometry, xs, w, b=None, exact=False, relu=
         _gather(device, y, x, panels, b, g.x_shape, g.y_shape, g, num=g.stride, den=(1, 1),
                 off=(-g.padding[0], -g.padding[1]), inc=g.dilation)  # fmt: skip
     else:
-        b = device.zeros((g.K,), x.dtype) if b is None else b
+        b = device.zeros((g.K,), x.dtype) if b is None else b.astype(x.dtype, copy=False)
         if which == "depthwise":
             device.launch(depthwise_forward, y, x, w, b, *_numbers(g))
         else:
@@ -197,6 +219,8 @@ def backward_to_parts(device, g: Geometry, dy, w, channels, exact=False, b=None)
         padding = (2 * g.dilation[0] - g.padding[0], 2 * g.dilation[1] - g.padding[1])
         winograd_convolution(device, dxs, (dy,), w, padding, g.dilation[0], _side(exact), turned=True, b=b)
         return dxs
+    if which == "tensorcore" and len(channels) == 1:
+        return [product_backward_x(device, g, dy, w, b, exact)]
     if len(channels) > 1:
         dx, ends = backward_x(device, g, dy, w, b, exact), np.cumsum([0, *channels])
         return [dx[..., i:j] for i, j in zip(ends, ends[1:])]
@@ -210,7 +234,7 @@ def backward_to_parts(device, g: Geometry, dy, w, channels, exact=False, b=None)
         _gather(device, dx, dy, panels, b, g.y_shape, g.x_shape, g, num=(1, 1), den=g.stride,
                 off=g.padding, inc=(-g.dilation[0], -g.dilation[1]))  # fmt: skip
     else:
-        b = device.zeros((g.C,), dy.dtype) if b is None else b
+        b = device.zeros((g.C,), dy.dtype) if b is None else b.astype(dy.dtype, copy=False)
         if which == "depthwise":
             device.launch(depthwise_backward_x, dx, dy, w, b, *_numbers(g))
         else:
@@ -222,11 +246,14 @@ def backward_w(device, g: Geometry, dy, x, exact=False):
     """dw of dy and x (or its parts): the adjoint of w -> y."""
     which, xs = algorithm(device, g, dy.dtype), x if isinstance(x, tuple) else (x,)
     x = None if which == "winograd" else _whole(device, xs)
+    if which == "tensorcore":
+        return product_backward_w(device, g, dy, x, exact)
     if which == "plain":
         dw = device.empty(g.w_shape, x.dtype)
         device.launch(plain_backward_w, dw, dy, x, *_numbers(g, g.K), g.groups)
         return dw
     if which == "depthwise":
+        dy, x = (narrowed(device, a, None) for a in (dy, x))  # float16 is too narrow for a sum over pixels
         splits = max(1, min(device.threads, g.N * g.P))
         parts = device.empty((splits, g.R * g.S * g.C), x.dtype)
         device.launch(depthwise_backward_w, parts, dy, x, *_numbers(g), splits)
@@ -261,7 +288,7 @@ def channel_sum(device, dy):
     shares = max(1, min(64, rows // 1024))
     parts = device.empty((shares, K), np.float64)
     device.launch(channel_sums, parts, dy.reshape(rows, K), rows, K, shares)
-    return parts.sum(axis=0).astype(dy.dtype)
+    return parts.sum(axis=0).astype(np.float32 if dy.dtype == np.float16 else dy.dtype)
 
 
 def _numbers(g: Geometry, *K) -> tuple[int, ...]:

@@ -7,8 +7,9 @@ So its forward pass is conv2d's backward pass and the reverse.
 from ...precision import is_exact
 from ...tensor import Function, Tensor
 from ..checks import pair
-from .conv2d import backward_w, backward_x, channel_sum, check_bias, check_dtypes, forward
+from .conv2d import backward_w, backward_x, channel_sum, check_bias, check_dtypes, forward, narrow_for
 from .geometry import Geometry, Options
+from .tensorcore import narrowed
 
 
 def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, dilation=1, groups=1) -> Tensor:
@@ -31,6 +32,8 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0, output_padding=0, dilati
 class ConvTranspose2d(Function):
     """y = A^T x + b; dx = A dy; dw is conv2d's with the roles of x and dy exchanged."""
 
+    takes_half = "mixed"
+
     def __init__(self, options: Options, output_padding: tuple[int, int]):
         self.options, self.output_padding = options, output_padding
 
@@ -38,17 +41,18 @@ class ConvTranspose2d(Function):
         check_dtypes("conv_transpose2d", x, w, b)
         g = self.g = adjoint_geometry(self.options, self.output_padding, x.shape, w.shape)
         check_bias("conv_transpose2d", b, g.C)
+        self.exact, self.narrow = is_exact(), narrow_for(self.device, g, w.dtype)
+        x, w = (narrowed(self.device, a, self.narrow) for a in (x, w))
         self.x = x if self.needs[1] else None
         self.w = w if self.needs[0] else None
-        self.exact = is_exact()
         return backward_x(self.device, g, x, w, b, self.exact)
 
     def backward(self, dy):
+        db = channel_sum(self.device, dy) if any(self.needs[2:]) else None
+        dy = narrowed(self.device, dy, self.narrow)
         dx = forward(self.device, self.g, dy, self.w, None, self.exact) if self.needs[0] else None
         dw = backward_w(self.device, self.g, self.x, dy, self.exact) if self.needs[1] else None
-        if len(self.needs) == 2:
-            return dx, dw
-        return dx, dw, channel_sum(self.device, dy) if self.needs[2] else None
+        return (dx, dw, db)[: len(self.needs)]
 
 
 def adjoint_geometry(options: Options, output_padding, x_shape, w_shape) -> Geometry:

@@ -59,3 +59,9 @@ __global__ void add_parts(Out *out, const float *parts, const float *b, Index ro
     out[i] = Out(relu && total < 0 ? 0.f : total);
   }
 }
+
+// out = x, rounded to the type of out. Parallel over elements.
+template <class Out, class In>
+__global__ void convert(Out *out, const In *x, Index n) {
+  PARALLEL_FOR(i, n) out[i] = Out(float(x[i]));
+}

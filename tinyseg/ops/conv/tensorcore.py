@@ -6,7 +6,8 @@
 
 Any stride, padding, dilation, groups and number of channels. Operands are float32, multiplied as tf32 (10 bits of
 mantissa, as PyTorch does it for convolutions) or with `exact` as float32; or float16; or bfloat16, which NumPy does not
-have: its bits in uint16. Sums are float32. Results may have another type than operands.
+have: its bits in uint16. Sums are float32. Results have the type of the operands, or with bfloat16 float32; `dtype`
+asks for another one. Gradients of filters are float32.
 
 Work is cut into tiles of 128 pixels by 128 or 64 channels, a block of threads each. Where that gives too few blocks for
 the device, the sum is cut too, into shares whose parts are added up in their order: runs repeat to the bit.
@@ -15,9 +16,10 @@ the device, the sum is cut too, into shares whose parts are added up in their or
 import numpy as np
 
 from ...kernel import cuda_kernel
+from ..statistics import RUN, Runs
 from .geometry import Geometry
 
-ROWS = 128  # of a tile; those of batch norm's runs, too
+ROWS = RUN  # of a tile: 128
 DEPTH_BYTES = 64  # of a stage: how far a tile goes along the sum
 FEWEST_STAGES = 8  # for a share of a sum: filling the pipeline takes 3
 
@@ -49,19 +51,44 @@ def add_parts(out, parts, b, rows, K, splits, relu):
     """out[i, k] = b[k] + sum over the parts, in their order; with relu not below 0."""
 
 
-def product_forward(device, g: Geometry, x, w, b=None, dtype=None, relu=False, statistics=None, exact=False):
-    """y of x and w in `dtype` (default: x's). `statistics`: two float32 arrays (pixels / 128 rounded up, K) to fill."""
+@cuda_kernel
+def convert(out, x, n):
+    """out = x, rounded to the type of out."""
+
+
+KERNELS = (gather_product, turned_product, gradient_product, add_parts, convert)
+
+
+def narrowed(device, a, narrow: str | None):
+    """An array as float16, as the bits of bfloat16 in uint16, or (None) as it is, but float16 as float32."""
+    dtype = {"float16": np.float16, "bfloat16": np.uint16, None: np.float32 if a.dtype == np.float16 else a.dtype}[
+        narrow
+    ]
+    if a.dtype == dtype:
+        return a
+    out = device.empty(a.shape, dtype)
+    device.launch(convert, out.reshape(-1), a.reshape(-1), a.size)
+    return out
+
+
+def product_forward(device, g: Geometry, x, w, b=None, relu=False, statistics=False, exact=False, dtype=None):
+    """y of x and w, with relu max(y, 0); and, if they are asked for, its statistics in runs of 128 pixels."""
     numbers = (*g.stride, -g.padding[0], -g.padding[1], *g.dilation)
-    pixels = [g.N * g.P * g.Q]
-    return _gather(device, gather_product, g, x, w, b, g.y_shape, pixels, numbers, dtype, relu, statistics, exact)
+    pixels, runs = g.N * g.P * g.Q, None
+    if statistics:
+        counts = device.xp.full(-(-pixels // RUN), RUN)
+        counts[-1:] -= -pixels % RUN
+        runs = Runs(*device.empty((2, len(counts), g.K)), counts)
+    y = _gather(device, gather_product, g, x, w, b, g.y_shape, [pixels], numbers, relu, runs, exact, dtype)
+    return y, runs
 
 
-def product_backward_x(device, g: Geometry, dy, w, b=None, dtype=None, relu=False, exact=False):
-    """dx of dy and w in `dtype` (default: dy's), plus b[c]: the bias of a transposed convolution."""
+def product_backward_x(device, g: Geometry, dy, w, b=None, exact=False, dtype=None):
+    """dx of dy and w, plus b[c]: the bias of a transposed convolution."""
     numbers = (*g.stride, *g.padding, -g.dilation[0], -g.dilation[1])
     phase = g.N * -(-g.H // g.stride[0]) * -(-g.W // g.stride[1])
     phases = [phase] * (g.stride[0] * g.stride[1])
-    return _gather(device, turned_product, g, dy, w, b, g.x_shape, phases, numbers, dtype, relu, None, exact)
+    return _gather(device, turned_product, g, dy, w, b, g.x_shape, phases, numbers, False, None, exact, dtype)
 
 
 def product_backward_w(device, g: Geometry, dy, x, exact=False):
@@ -80,18 +107,18 @@ def product_backward_w(device, g: Geometry, dy, x, exact=False):
     return dw
 
 
-def _gather(device, kernel, g: Geometry, a, w, b, shape, phases, numbers, dtype, relu, statistics, exact):
-    out = device.empty(shape, dtype or a.dtype)
+def _gather(device, kernel, g: Geometry, a, w, b, shape, phases, numbers, relu, runs, exact, dtype):
+    out = device.empty(shape, dtype or (np.float32 if a.dtype == np.uint16 else a.dtype))
     b = device.zeros(shape[3:]) if b is None else b
     Ag, Og = a.shape[3] // g.groups, shape[3] // g.groups
     wide = Og > 64 and not exact
     tiles = -(-Og // (128 if wide else 64)) * g.groups * sum(-(-pixels // ROWS) for pixels in phases)
     depth = g.R * g.S * Ag // len(phases)
-    splits = 1 if statistics else _splits(device, tiles, depth, a.dtype)
+    splits = 1 if runs else _splits(device, tiles, depth, a.dtype)
     parts = device.empty((splits, *shape) if splits > 1 else (1,))
-    mean, deviation = statistics or (parts, parts)
+    mean, deviation = runs[:2] if runs else (parts, parts)
     device.launch(kernel, out, parts, mean, deviation, a, w, b, *a.shape, *shape[1:], g.R, g.S, g.groups, *numbers,
-                  relu, statistics is not None, splits, wide, exact)  # fmt: skip
+                  relu, runs is not None, splits, wide, exact)  # fmt: skip
     if splits > 1:
         device.launch(add_parts, out, parts, b, out.size // shape[3], shape[3], splits, relu)
     return out
