@@ -4,6 +4,8 @@ import difflib
 import inspect
 
 from ..nn import Module
+from .alexnet import AlexNet
+from .fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s, FCN32sAlexNet
 from .recipe import Recipe
 from .resnet import ResNet, ResNetClassifier
 from .unet import UNet, UNetPaper
@@ -12,9 +14,20 @@ from .vgg import VGG16
 MODELS = {
     "unet": UNet,
     "unet_paper": UNetPaper,
+    "fcn32s": FCN32s,
+    "fcn16s": FCN16s,
+    "fcn8s": FCN8s,
+    "fcn8s_atonce": FCN8sAtOnce,
+    "fcn32s_alexnet": FCN32sAlexNet,
 }
 
 __all__ = [
+    "AlexNet",
+    "FCN8s",
+    "FCN8sAtOnce",
+    "FCN16s",
+    "FCN32s",
+    "FCN32sAlexNet",
     "MODELS",
     "Recipe",
     "ResNet",

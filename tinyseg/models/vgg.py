@@ -66,12 +66,12 @@ class VGGFeatures(Sequential):
                 self.layers[-1:] = [pool, ReLU()]
             self.ends.append(len(self.layers))
 
-    def stages(self, x: Tensor) -> list[Tensor]:
-        """What comes out of the five blocks, each behind its pooling: strides 2 to 32 with the usual ones."""
+    def stages(self, x: Tensor, first: int = 0) -> list[Tensor]:
+        """What comes out of the five blocks, each behind its pooling (strides 2 to 32), from block `first` on."""
         found = []
-        for begin, end in zip([0, *self.ends], self.ends):
+        for block, (begin, end) in enumerate(zip([0, *self.ends], self.ends)):
             x = Sequential(*self.layers[begin:end])(x)
-            found.append(x)
+            found += [x] * (block >= first)
         return found
 
 

@@ -39,6 +39,7 @@ from .elementwise import (
     where,
 )
 from .interpolate import interpolate
+from .local_response_norm import local_response_norm
 from .matmul import matmul
 from .max_pool2d import max_pool2d, max_unpool2d
 from .reduce import logsumexp, max, mean, min, sum, var
@@ -75,7 +76,8 @@ __all__ = [
     "adaptive_avg_pool2d", "avg_pool2d", "conv2d", "conv2d_batch_norm", "conv2d_relu", "conv_transpose2d",
     "interpolate", "max_pool2d", "max_unpool2d",
     # normalisation, losses
-    "batch_norm", "batch_norm_relu", "cross_entropy", "dropout", "dropout2d", "log_softmax", "softmax",
+    "batch_norm", "batch_norm_relu", "cross_entropy", "dropout", "dropout2d", "local_response_norm", "log_softmax",
+    "softmax",
 ]  # fmt: skip
 
 
