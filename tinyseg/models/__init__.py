@@ -8,12 +8,16 @@ from .alexnet import AlexNet
 from .fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s, FCN32sAlexNet
 from .recipe import Recipe
 from .resnet import ResNet, ResNetClassifier
+from .segnet import SegNet, SegNetBasic, SegNetBayesian
 from .unet import UNet, UNetPaper
 from .vgg import VGG16
 
 MODELS = {
     "unet": UNet,
     "unet_paper": UNetPaper,
+    "segnet": SegNet,
+    "segnet_basic": SegNetBasic,
+    "segnet_bayesian": SegNetBayesian,
     "fcn32s": FCN32s,
     "fcn16s": FCN16s,
     "fcn8s": FCN8s,
@@ -32,6 +36,9 @@ __all__ = [
     "Recipe",
     "ResNet",
     "ResNetClassifier",
+    "SegNet",
+    "SegNetBasic",
+    "SegNetBayesian",
     "UNet",
     "UNetPaper",
     "VGG16",

@@ -20,6 +20,7 @@ from .layers import (
     freeze_batch_norm,
 )
 from .module import Buffer, Module, Parameter
+from .statistics import batch_norm_statistics
 
 __all__ = [
     "AdaptiveAvgPool2d",
