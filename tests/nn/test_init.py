@@ -56,6 +56,16 @@ def test_bilinear_columns_of_a_stride_sum_to_one(seed, stride):
     np.testing.assert_allclose(tap.reshape(2, 2 * stride, 2, 2 * stride).sum((0, 2)), 1, rtol=1e-6)
 
 
+def test_identity_over_groups_keeps_the_sum_of_each_share():
+    wide, narrow = init.identity((3, 3, 2, 6), 2), init.identity((1, 1, 6, 2), 2)
+    x = np.array([5.0, 7.0])
+    assert np.allclose(x @ wide[1, 1], [5 / 3] * 3 + [7 / 3] * 3) and np.allclose(x @ wide[1, 1] @ narrow[0, 0], x)
+    assert not wide[0].any() and np.array_equal(init.identity((3, 3, 4, 4), 4), init.identity((3, 3, 4, 4)))
+    noisy = init.identity((3, 3, 2, 60), 2, 0.01, seed=1)
+    assert np.array_equal(noisy[1, 1][:, :30][0], np.full(30, np.float32(1 / 30)))
+    assert noisy[0].std() == pytest.approx(0.01, rel=0.1)
+
+
 def test_identity_and_errors():
     w = init.identity((3, 5, 4, 4))
     assert np.array_equal(w[1, 2], np.eye(4)) and w.sum() == 4
@@ -68,13 +78,20 @@ def test_identity_and_errors():
     assert not init.zeros((2, 2)).any()
 
 
-def test_without_init_everything_is_zero_and_nothing_is_drawn():
+def test_without_init_nothing_is_drawn_and_nothing_taken():
     with nn.no_init():
         layer = nn.Conv2d(2, 3, 3)
         assert not init.normal((4, 4), 1.0).any() and not init.identity((3, 3, 2, 2)).any()
         assert init.uniform((1 << 20, 1 << 20), 1.0).strides == (0, 0)  # a terabyte that takes no memory
         assert not init.bilinear((4, 4, 2, 2)).any() and not init.truncated_normal((3,), 1.0).any()
-    assert not layer.weight.numpy().any() and not layer.bias.numpy().any()
+        before = layer.weight.numpy()
+        layer.weight.assign(np.full(layer.weight.shape, 5.0))
+        np.testing.assert_array_equal(layer.weight.numpy(), before)
+        with pytest.raises(ValueError, match="assign: got shape"):
+            layer.bias.assign(np.zeros(4))
+    assert layer.weight.shape == (3, 3, 2, 3) and layer.parameter_count() == 57
+    layer.weight.assign(np.full(layer.weight.shape, 5.0))
+    assert (layer.weight.numpy() == 5).all()
     with pytest.raises(RuntimeError, match="out of the block"), nn.no_init():
         raise RuntimeError("out of the block")
     assert nn.Conv2d(2, 3, 3).weight.numpy().any()

@@ -5,6 +5,7 @@ import inspect
 
 from ..nn import Module
 from .alexnet import AlexNet
+from .dilated import DilatedFrontend, Dilation7, Dilation8, Dilation10
 from .fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s, FCN32sAlexNet
 from .recipe import Recipe
 from .resnet import ResNet, ResNetClassifier
@@ -23,10 +24,18 @@ MODELS = {
     "fcn8s": FCN8s,
     "fcn8s_atonce": FCN8sAtOnce,
     "fcn32s_alexnet": FCN32sAlexNet,
+    "dilated_frontend": DilatedFrontend,
+    "dilation7": Dilation7,
+    "dilation8": Dilation8,
+    "dilation10": Dilation10,
 }
 
 __all__ = [
     "AlexNet",
+    "DilatedFrontend",
+    "Dilation7",
+    "Dilation8",
+    "Dilation10",
     "FCN8s",
     "FCN8sAtOnce",
     "FCN16s",

@@ -82,9 +82,7 @@ class FCN(Module):
 
     def __init__(self, name: str, num_classes: int, in_channels: int, width: int, upsampling: str):
         if upsampling not in ("paper", "fixed", "dense", "depthwise"):
-            raise ValueError(
-                f"{name}: upsampling is {upsampling!r}, expected 'paper', 'fixed', 'dense' or 'depthwise'"
-            )
+            raise ValueError(f"{name}: upsampling is {upsampling!r}, expected 'paper', 'fixed', 'dense' or 'depthwise'")
         self.config = {
             "name": name,
             "num_classes": num_classes,
@@ -218,7 +216,7 @@ class FCN8sAtOnce(FCN8s):
 
 
 class FCN32sAlexNet(Module):
-    """FCN-32s on AlexNet: 6x6 for fc6, times 32 by a 63x63 filter, cropped by 18. 57,083,093 parameters, 21 classes.
+    """FCN-32s on AlexNet: 6x6 for fc6, times 32 by a 63x63 filter, cropped by 18. 56,954,261 parameters, 21 classes.
 
     `width` (even; 96) are the channels of the first convolution.
 

@@ -40,6 +40,7 @@ __all__ = [
     "ReLU",
     "Sequential",
     "Upsample",
+    "batch_norm_statistics",
     "freeze_batch_norm",
     "init",
     "no_init",

@@ -20,9 +20,9 @@ _thread = threading.local()
 
 @contextmanager
 def no_init(device="cpu"):
-    """Inside this block modules are made on `device`, their weights 0: nothing is drawn, no host memory is touched.
+    """Inside this block modules are made on `device` and get no values: nothing is drawn, no memory is touched.
 
-    For weights that are loaded right after, and for counting what is never computed with.
+    For weights that are loaded right after the block, and for counting what is never computed with.
 
     Example:
         with ts.nn.no_init():
@@ -136,13 +136,24 @@ def _triangle(size):
     return 1 - np.abs(np.arange(size) - centre) / half
 
 
-def identity(shape: tuple[int, int, int, int]) -> np.ndarray:
-    """The convolution that changes nothing: 1 at the middle tap from each channel to itself. Yu & Koltun 2016."""
+def identity(
+    shape: tuple[int, int, int, int], groups: int | None = None, std: float = 0.0, seed: Seed = 0
+) -> np.ndarray:
+    """The convolution that changes nothing: 1 at the middle tap from each channel to itself. Yu & Koltun 2016.
+
+    With `groups` (their classes) the channels of either side are cut into so many shares, and share i is mapped to
+    share i: groups / K at the middle tap where floor(a groups / C) = floor(b groups / K), which keeps the sum over a
+    share; the others N(0, std^2).
+    """
     rows, columns, c, k = shape
     if rows % 2 == 0 or columns % 2 == 0:
         raise ValueError(f"identity: a filter of {rows}x{columns} taps has no middle; expected odd sizes")
     if home() is not None:
         return _nothing(shape)
-    w = zeros(shape)
-    w[rows // 2, columns // 2] = np.eye(c, k)
+    w = normal(shape, std, seed) if std else zeros(shape)
+    if groups is None:
+        w[rows // 2, columns // 2] = np.eye(c, k)
+    else:
+        own = np.arange(c)[:, None] * groups // c == np.arange(k) * groups // k
+        w[rows // 2, columns // 2][own] = groups / k
     return w

@@ -29,14 +29,20 @@ class _State(Tensor):
     trained: bool
 
     def __init__(self, data, device: str | Device | None = None):
-        device = get_device(device or home() or "cpu")
-        super().__init__(device.array(data, np.float32), device, self.trained)
+        if home() is None:
+            device = get_device(device or "cpu")
+            super().__init__(device.array(data, np.float32), device, self.trained)
+        else:
+            device = get_device(device or home())
+            super().__init__(device.empty(np.shape(data)), device, self.trained)
 
     def assign(self, values) -> None:
-        """Take new values of the same shape, converted to this dtype and device."""
+        """Take new values of the same shape, converted to this dtype and device. Inside `no_init` nothing is taken."""
         values = np.asarray(values)
         if values.shape != self.shape:
             raise ValueError(f"assign: got shape {values.shape}, expected {self.shape}")
+        if home() is not None:
+            return
         self.data = self.device.array(values, self.dtype)
 
     def move(self, device: Device, dtype) -> None:
