@@ -31,11 +31,10 @@ class Ghost(NDArrayOperatorsMixin):
 
     @staticmethod
     def of(shape, dtype, owner=None) -> "Ghost":
-        dtype, strides = np.dtype(dtype), []
-        for n in reversed(shape):
-            strides.insert(0, strides[0] * last if strides else dtype.itemsize)
-            last = max(n, 1)
-        form = np.lib.stride_tricks.as_strided(np.empty(0, dtype), shape, strides)
+        dtype, strides = np.dtype(dtype), [np.dtype(dtype).itemsize]
+        for n in shape[:0:-1]:
+            strides.insert(0, strides[0] * max(n, 1))
+        form = np.lib.stride_tricks.as_strided(np.empty(0, dtype), shape, strides[: len(shape)])
         return Ghost(form, owner)
 
     shape = property(lambda self: self.form.shape)
