@@ -11,7 +11,9 @@ TRAIN = {
     "augment": ["flip"], "batch": 8, "workers": 2, "device": "auto", "epochs": None, "steps": None, "lr": None,
     "optimizer": "adamw", "schedule": "poly", "warmup": None, "weight_decay": 0.01, "clip": 0.0, "class_weights": None,
     "loss": "cross_entropy", "seed": 0, "out": None, "save_every": 60.0, "resume": False, "amp": False,
-    "cache": 1.0, "border_weights": False,
+    "cache": 1.0, "border_weights": False, "supervision": ["masks"], "method": None, "labels": None, "masked": 0,
+    "turns": 3, "scribble_length": 1.0, "scribble_width": 3, "crf_weight": 0.1, "crf_sxy": 100.0, "crf_srgb": 15.0,
+    "crf_pool": 2, "tag_pool": 4,
 }  # fmt: skip
 FREE_ON_RESUME = {
     "out",
@@ -48,6 +50,20 @@ def add(commands) -> None:
     add("--class-weights", choices=["median"], help="weigh classes by median frequency")
     add("--border-weights", action="store_true",
         help="weigh pixels between objects that nearly touch as the U-Net paper does (in cross_entropy)")
+    add("--supervision", nargs="+", choices=["masks", "scribbles", "points", "boxes", "tags"],
+        help="what the training images are labelled by; of several kinds each image uses the first that it has (masks)")
+    add("--labels", metavar="DIR", help="the folder with scribbles/, points/, boxes.json, tags.txt (--data's)")
+    add("--masked", type=int, metavar="N", help="so many images, evenly spread, use their masks all the same (0)")
+    add("--method", nargs="+", help="scribbles: crf, pce, ncut, scribblesup; boxes: seg, rect, box_em, boxinst; tags: "
+        "ccnn, em_adapt, em_fixed, mil (the first of each kind)")
+    add("--turns", type=count, metavar="N", help="of scribblesup, labels and network in alternation (3)")
+    add("--scribble-length", type=not_negative, metavar="PART", help="of the scribbles on the synthetic shapes (1)")
+    add("--scribble-width", type=count, metavar="PIXELS", help="of the scribbles on the synthetic shapes (3)")
+    add("--crf-weight", type=not_negative, metavar="W", help="of the loss beside that of crf and ncut (0.1)")
+    add("--crf-sxy", type=positive, metavar="PIXELS", help="how far that loss looks (100)")
+    add("--crf-srgb", type=positive, metavar="LEVELS", help="how unlike colours may be for it, of 255 (15)")
+    add("--crf-pool", type=count, metavar="N", help="it looks at images coarser by this factor (2)")
+    add("--tag-pool", type=count, metavar="N", help="ccnn solves for labels on a map coarser by this factor (4)")
     add("--optimizer", choices=["sgd", "adam", "adamw"], help="(adamw)")
     add("--lr", type=positive, help="learning rate (0.001; 0.01 with sgd; 0.004 for the shapes)")
     add("--schedule", choices=["constant", "poly", "cosine", "step"], help="of the learning rate (poly)")
@@ -102,6 +118,7 @@ def complete(options) -> argparse.Namespace:
         raise UsageError("--scale resizes images of files; the synthetic shapes are 64 pixels large; cure: --data DIR")
     if full.border_weights and not {"ce", "cross_entropy"} & set(full.loss.split("+")):
         raise UsageError(f"--border-weights need cross-entropy; --loss is {full.loss}; cure: --loss ce+{full.loss}")
+    check_supervision(full)
     if "none" in full.augment:
         full.augment = []
     if full.steps is None and full.epochs is None:
@@ -116,6 +133,25 @@ def complete(options) -> argparse.Namespace:
     if not full.resume and has_steps(Path(full.out) / "last.npz"):
         raise UsageError(f"{full.out} already holds a run; cure: --resume to go on with it, or another --out")
     return full
+
+
+def check_supervision(full: argparse.Namespace) -> None:
+    """UsageError where options of weak supervision are given that would do nothing."""
+    weak = full.supervision != ["masks"]
+    for name in ("method", "labels", "masked"):
+        if getattr(full, name) and not weak:
+            raise UsageError(
+                f"--{name} is about weak labels, but --supervision is masks; cure: --supervision scribbles, points, "
+                "boxes or tags"
+            )
+    if full.labels and full.data is None:
+        raise UsageError("--labels needs --data; the weak labels of the synthetic shapes are made from their masks")
+    if full.scribble_length > 1:
+        raise UsageError(f"--scribble-length {full.scribble_length:g}: expected a part of the whole scribble, 0 to 1")
+    if weak and full.border_weights:
+        raise UsageError("--border-weights need the masks of all images; cure: --supervision masks")
+    if full.labels:
+        full.labels = str(Path(full.labels).resolve())
 
 
 def options_of(path: Path) -> dict:

@@ -90,7 +90,7 @@ class Weak:
     def __getitem__(self, i: int) -> Sample:
         sample, kind = self.dataset[i], self.kind(i)
         if kind == "masks":
-            return replace(sample, supervision=kind)
+            return replace(sample, instances=None, supervision=kind)  # in one batch all have them, or none
         label = self._made(kind, sample) if self.path is None else self._read(kind, i, sample.image.shape[:2])
         nothing = np.full(sample.image.shape[:2], IGNORE, np.int32)
         weak = replace(sample, mask=nothing, instances=None, supervision=kind)

@@ -126,6 +126,11 @@ class ScribbleGraph:
         pairwise = labelling_energy(labels, nothing, self.edges, self.weights)
         return Energy(float(self.scribbled[at].sum()), float(self.network(probabilities)[at].sum()), pairwise)
 
+    def labels_of(self, mask: np.ndarray) -> np.ndarray:
+        """The labelling that `paint` made a mask of, (N,)."""
+        first = np.unique(self.index, return_index=True)[1]
+        return np.searchsorted(self.classes, mask.reshape(-1)[first]).astype(np.int32)
+
     def paint(self, labels: np.ndarray) -> np.ndarray:
         """The mask of a labelling, (H,W) int32 class ids; 255 everywhere in an image without scribbles."""
         if len(self.classes) == 0:

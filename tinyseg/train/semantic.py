@@ -43,12 +43,15 @@ class Semantic(Task):
 
     def __init__(self, options: Namespace):
         self.options = options
-        self.train_set, self.val_set = open_set(options, options.split), open_set(options, options.val_split)
+        self.train_set, self.val_set = self.open_training_set(), open_set(options, options.val_split)
         self.channels, self.names = self.train_set.in_channels, list(self.train_set.class_names)
         self.mean, self.std = (MEAN, STD) if self.channels == 3 else ((0.45,), (0.23,))
         self.size = crop_of(options, self.train_set)
         self.loader = make_loader(options, self.train_set, augmentation(options, self.size, self.mean, self.std))
         self.loss_of = make_loss(options, self.train_set)
+
+    def open_training_set(self):
+        return open_set(self.options, self.options.split)
 
     def make_model(self):
         model = make_model(self.options, len(self.names), self.channels)

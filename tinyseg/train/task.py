@@ -70,5 +70,6 @@ class Task:
 def task_of(options: Namespace) -> Task:
     """The task of the options."""
     from .semantic import Semantic
+    from .weak import WeaklySupervised
 
-    return Semantic(options)
+    return WeaklySupervised(options) if options.supervision != ["masks"] else Semantic(options)

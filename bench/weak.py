@@ -1,0 +1,122 @@
+"""What weak labels are worth: one network, one budget, labels of all kinds. A table of mean IoU against full masks.
+
+    python -m bench.weak                      the synthetic shapes
+    python -m bench.weak --data DIR           a data set; its weak labels are made by `tinyseg weaken` first
+    python -m bench.weak --only 'tags'        rows by regular expression
+
+Each row is a run of `tinyseg train` in --out; a row that is finished is read, one that was killed goes on.
+"""
+
+import argparse
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+import tinyseg as ts
+from tinyseg.cli import main
+from tinyseg.data import Shapes
+
+# name: (labels made with these options of `weaken`, options of `train`)
+ROWS = {
+    "masks": ([], []),
+    "scribbles 1.0, partial cross-entropy": (["--length", "1"], ["--supervision", "scribbles", "--method", "pce"]),
+    "scribbles 1.0, dense CRF loss": (["--length", "1"], ["--supervision", "scribbles", "--method", "crf"]),
+    "scribbles 1.0, ScribbleSup": (["--length", "1"], ["--supervision", "scribbles", "--method", "scribblesup"]),
+    "scribbles 0.5, ScribbleSup": (["--length", "0.5"], ["--supervision", "scribbles", "--method", "scribblesup"]),
+    "scribbles 0, ScribbleSup": (["--length", "0"], ["--supervision", "scribbles", "--method", "scribblesup"]),
+    "boxes, Bbox-Rect": ([], ["--supervision", "boxes", "--method", "rect"]),
+    "boxes, Bbox-EM-Fixed": ([], ["--supervision", "boxes", "--method", "box_em"]),
+    "boxes, Bbox-Seg": ([], ["--supervision", "boxes", "--method", "seg"]),
+    "tags, MIL": ([], ["--supervision", "tags", "--method", "mil"]),
+    "tags, EM-Adapt": ([], ["--supervision", "tags", "--method", "em_adapt"]),
+    "tags, CCNN": ([], ["--supervision", "tags", "--method", "ccnn"]),
+    "tags and every eighth mask, CCNN": ([], ["--supervision", "tags", "--method", "ccnn", "--masked", "eighth"]),
+}
+CRF = dict(gaussian_sxy=1, gaussian_weight=3, bilateral_sxy=20, bilateral_srgb=13, bilateral_weight=5)
+
+
+def train_set(options):
+    return Shapes(size=64, length=800, seed=1) if options.data is None else ts.data.open(options.data)
+
+
+def val_set(options):
+    """The images that `tinyseg train` validates on."""
+    if options.data is None:
+        return Shapes(size=64, length=100, seed=10_000)
+    return ts.data.open(options.data, split="val", scale=options.scale)
+
+
+def run(name: str, options) -> dict:
+    """The result of a row: from its folder if it is there, else by training and measuring."""
+    weaken, train = ROWS[name]
+    folder = Path(options.out) / re.sub(r"[^\w.]+", "-", name)
+    if (folder / "result.json").exists():
+        return json.loads((folder / "result.json").read_text())
+    if (folder / "last.npz").exists():
+        command = ["train", "--out", str(folder), "--resume"]
+    else:
+        train = [str(len(train_set(options)) // 8) if word == "eighth" else word for word in train]
+        command = ["train", "--out", str(folder), *train, *options.budget.split()]
+        if options.data is None:
+            command += ["--scribble-width", "2", "--crf-sxy", "20"] + ["--scribble-length", *weaken[1:]] * bool(weaken)
+        else:
+            command += ["--data", options.data, "--scale", str(options.scale)]
+            if "--supervision" in train:
+                command += ["--labels", labels(train[1], weaken, options)]
+    print("tinyseg", *command, flush=True)
+    if status := main(command):
+        raise SystemExit(status)
+    result = measure(folder / "last.npz", options) | {"command": " ".join(["tinyseg", *command])}
+    (folder / "result.json").write_text(json.dumps(result))
+    return result
+
+
+def labels(kind, weaken, options) -> str:
+    """The folder with the weak labels of a data set, made if it is not there."""
+    folder = Path(options.out) / "labels" / "-".join([kind, *weaken[1:]])
+    if not folder.exists() and main(["weaken", options.data, "--to", kind, "--out", str(folder), *weaken]):
+        raise SystemExit(1)
+    return str(folder)
+
+
+def measure(path: Path, options) -> dict:
+    """Mean IoU over the validation set, as the network says it and after a dense CRF."""
+    model, data = ts.load(path), val_set(options)
+    plain, refined = (ts.metrics.ConfusionMatrix(data.num_classes) for _ in range(2))
+    for i in range(len(data)):
+        sample = data[i]
+        p = ts.predict(model, sample.image, scales=(1 / model.info.scale,), probabilities=True)
+        plain.update(p.argmax(-1).astype(np.int32), sample.mask)
+        q = ts.structured.dense_crf(sample.image, p, **CRF)
+        refined.update(q.argmax(-1).astype(np.int32), sample.mask)
+    return {"mean_iou": plain.mean_iou(), "with_crf": refined.mean_iou()}
+
+
+def table(results: dict[str, dict]) -> str:
+    """Markdown: mean IoU, and its part of what full masks reach, without and with CRF."""
+    lines = ["| labels, method | mean IoU | of masks | with CRF | of masks |", "|---|---|---|---|---|"]
+    full = results.get("masks")
+    for name, result in results.items():
+        cells = []
+        for key in ("mean_iou", "with_crf"):
+            part = f"{result[key] / full[key]:.2f}" if full else ""
+            cells += [f"{result[key]:.3f}", part]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", metavar="DIR")
+    parser.add_argument("--scale", type=float, default=0.5, help="of a data set's images (0.5)")
+    parser.add_argument("--only", metavar="REGEX", default="", help="the rows whose name it is found in")
+    parser.add_argument("--budget", default="--width 8 --epochs 6 --batch 8 --lr 0.005", help="options of every row")
+    parser.add_argument("--out", default="runs/weak")
+    options = parser.parse_args()
+    results = {}
+    for name in ROWS:
+        if re.search(options.only, name):
+            results[name] = run(name, options)
+            print(table(results), flush=True)

@@ -1,0 +1,138 @@
+"""Training from weak labels: each method moves the weights, mixes are means, turns are taken and taken up again."""
+
+import io
+
+import numpy as np
+import pytest
+
+from tests.train.options import options
+from tinyseg.cli import main
+from tinyseg.cli.train import complete
+from tinyseg.data import Shapes, read_index
+from tinyseg.report import Progress
+from tinyseg.train import TrainError
+from tinyseg.train import weak as room
+from tinyseg.train.task import task_of
+from tinyseg.train.weak import METHODS, GraphCuts, WeaklySupervised, methods_of, turns_of
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """The synthetic shapes, but few and small."""
+    monkeypatch.setattr(
+        "tinyseg.train.semantic.Shapes", lambda size, length, seed: Shapes(size=32, length=8, seed=seed)
+    )
+
+
+def weak(tmp_path, *supervision, **others):
+    chosen = dict(supervision=list(supervision), batch=4, width=4, workers=0, augment=[], epochs=2)
+    chosen |= {"out": str(tmp_path / "run")}
+    return WeaklySupervised(options(**{**chosen, **others}))
+
+
+EVERY = [(kind, method) for kind, methods in METHODS.items() for method in methods]
+
+
+@pytest.mark.parametrize("kind, method", [*EVERY, ("points", "crf")])
+def test_each_method_has_a_loss_and_a_gradient(few, tmp_path, kind, method):
+    task = weak(tmp_path, kind, method=[method])
+    model = task.make_model()
+    task.begin_epoch(model, 0, Progress(io.StringIO()))
+    batch = next(task.loader.batches(0))
+    loss = task.loss(model, batch)
+    loss.backward()
+    assert loss.shape == () and np.isfinite(loss.item()) and loss.item() > 0
+    assert all(p.grad is not None for p in model.parameters())
+
+
+def test_the_loss_of_a_mix_is_the_mean_over_its_images(few, tmp_path):
+    task = weak(tmp_path, "tags", masked=4)
+    model = task.make_model().eval()
+    batch = next(iter(task.loader))
+    assert {"masks", "tags"} == set(batch.supervision)
+    whole = task.loss(model, batch).item()
+    each = 0.0
+    for n in range(len(batch)):
+        one = room.replace(
+            batch, images=batch.images[n : n + 1], masks=batch.masks[n : n + 1], tags=batch.tags[n : n + 1],
+            boxes=batch.boxes[n : n + 1], supervision=batch.supervision[n : n + 1],
+        )  # fmt: skip
+        each += task.loss(model, one).item() / len(batch)
+    assert whole == pytest.approx(each, rel=1e-4)
+
+
+def test_the_pictures_of_a_batch_are_the_images(few, tmp_path):
+    task = weak(tmp_path, "scribbles")
+    batch = next(task.loader.batches(0))
+    image = next(s.image for s in map(task.train_set.__getitem__, range(8)) if s.name == batch.names[0])
+    np.testing.assert_allclose(task._pictures(batch, (32, 32))[0], image / 255, atol=1e-6)
+
+
+def test_turns(few, tmp_path):
+    """New labels never raise the energy; their files are what a resumed run reads."""
+    task = weak(tmp_path, "scribbles", method=["scribblesup"], epochs=4, turns=2)
+    assert task.turns == {0: 1, 2: 2}
+    model, said = task.make_model(), io.StringIO()
+    for epoch in range(4):
+        task.begin_epoch(model, epoch, Progress(said))
+    first, second = (line for line in said.getvalue().splitlines() if line.startswith("turn"))
+    assert "turn 1: labels of 8 images by graph cuts, energy" in first
+    before, after = (float(word) for word in second.split("energy ")[1].split(" -> "))
+    assert after <= before
+    assert all((next(task.loader.batches(0)).masks != 255).reshape(4, -1).all(1))
+    again = GraphCuts(task.train_set, tmp_path / "run" / "labels")
+    again.read(2)
+    name = task.train_set.name(3)
+    assert np.array_equal(again.masks[name], task.cuts.masks[name])
+    assert np.array_equal(read_index(tmp_path / "run" / "labels" / "2" / f"{name}.png"), again.masks[name])
+    other = weak(tmp_path, "scribbles", method=["scribblesup"], epochs=4, turns=2)
+    other.load_state(task.state())
+    assert np.array_equal(other.cuts.masks[name], task.cuts.masks[name]) and other.step == task.step
+
+
+def test_when_turns_begin():
+    assert turns_of(6, 3) == {0: 1, 3: 2, 4: 3} and turns_of(1, 3) == {0: 3} | {0: 1}
+    assert turns_of(10, 1) == {0: 1} and turns_of(10, 2) == {0: 1, 5: 2}
+
+
+def test_the_task_is_chosen_by_the_supervision(few, tmp_path):
+    assert type(task_of(options(out=str(tmp_path)))).__name__ == "Semantic"
+    assert type(task_of(options(supervision=["tags"], epochs=1, out=str(tmp_path)))).__name__ == "WeaklySupervised"
+
+
+def test_methods():
+    chosen = methods_of(options(supervision=["points", "tags"], method=["em_adapt"]))
+    assert chosen == {"scribbles": "crf", "boxes": "seg", "tags": "em_adapt"}
+    with pytest.raises(TrainError, match="--method rect: not a method for --supervision tags; there are ccnn, em_ad"):
+        methods_of(options(supervision=["tags"], method=["rect"]))
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("--method rect", "--method is about weak labels, but --supervision is masks"),
+        ("--supervision tags --labels x", "--labels needs --data"),
+        ("--supervision scribbles --scribble-length 2", "expected a part of the whole scribble"),
+        ("--supervision boxes --border-weights", "--border-weights need the masks of all images"),
+    ],
+)
+def test_options_that_make_no_sense(words, message, capsys):
+    assert main(["train", *words.split()]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_complete_is_silent_about_masks():
+    assert complete(options(command_line="", out="nowhere")).supervision == ["masks"]
+
+
+def test_train_to_the_end_and_on(few, tmp_path, capsys):
+    """A run of two turns, stopped after the first, goes on to what it would have been."""
+    command = ["train", "--supervision", "scribbles", "--method", "scribblesup", "--batch", "4", "--width", "4"]
+    command += ["--turns", "2", "--workers", "0", "--schedule", "constant", "--warmup", "0"]
+    whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
+    assert main([*command, "--epochs", "2", "--out", whole]) == 0
+    assert main([*command, "--epochs", "2", "--steps", "1", "--out", parts]) == 2  # one of them
+    assert main([*command, "--epochs", "2", "--out", parts]) == 0
+    losses = [np.load(f"{folder}/last.npz")["training/losses"] for folder in (whole, parts)]
+    assert np.array_equal(*losses) and len(losses[0]) == 4
+    assert "turn 2: labels of 8 images" in "".join(capsys.readouterr())
