@@ -5,13 +5,26 @@ import inspect
 
 from ..nn import Module
 from .alexnet import AlexNet
+from .deeplab_v1 import LargeFOV, MultiScaleLargeFOV
+from .deeplab_v2 import DeepLabV2ResNet101, DeepLabV2VGG16
+from .deeplab_v3 import (
+    DeepLabV3PaperResNet50,
+    DeepLabV3PaperResNet101,
+    DeepLabV3ResNet50,
+    DeepLabV3ResNet101,
+)
+from .deeplab_v3plus import DeepLabV3PlusResNet50, DeepLabV3PlusResNet101, DeepLabV3PlusXception65
 from .dilated import DilatedFrontend, Dilation7, Dilation8, Dilation10
 from .fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s, FCN32sAlexNet
+from .fcn_resnet import FCNResNet50, FCNResNet101
+from .pspnet import PSPNet50, PSPNet101
 from .recipe import Recipe
+from .refinenet import RefineNet50, RefineNet101, RefineNet152
 from .resnet import ResNet, ResNetClassifier
 from .segnet import SegNet, SegNetBasic, SegNetBayesian
 from .unet import UNet, UNetPaper
 from .vgg import VGG16
+from .xception import Xception65
 
 MODELS = {
     "unet": UNet,
@@ -28,6 +41,24 @@ MODELS = {
     "dilation7": Dilation7,
     "dilation8": Dilation8,
     "dilation10": Dilation10,
+    "fcn_resnet50": FCNResNet50,
+    "fcn_resnet101": FCNResNet101,
+    "refinenet50": RefineNet50,
+    "refinenet101": RefineNet101,
+    "refinenet152": RefineNet152,
+    "pspnet50": PSPNet50,
+    "pspnet101": PSPNet101,
+    "deeplabv1_largefov": LargeFOV,
+    "deeplabv1_msc": MultiScaleLargeFOV,
+    "deeplabv2_vgg16": DeepLabV2VGG16,
+    "deeplabv2_resnet101": DeepLabV2ResNet101,
+    "deeplabv3_resnet50": DeepLabV3ResNet50,
+    "deeplabv3_resnet101": DeepLabV3ResNet101,
+    "deeplabv3_resnet50_paper": DeepLabV3PaperResNet50,
+    "deeplabv3_resnet101_paper": DeepLabV3PaperResNet101,
+    "deeplabv3plus_resnet50": DeepLabV3PlusResNet50,
+    "deeplabv3plus_resnet101": DeepLabV3PlusResNet101,
+    "deeplabv3plus_xception65": DeepLabV3PlusXception65,
 }
 
 __all__ = [
@@ -42,7 +73,25 @@ __all__ = [
     "FCN32s",
     "FCN32sAlexNet",
     "MODELS",
+    "DeepLabV2ResNet101",
+    "DeepLabV2VGG16",
+    "DeepLabV3PaperResNet101",
+    "DeepLabV3PaperResNet50",
+    "DeepLabV3PlusResNet101",
+    "DeepLabV3PlusResNet50",
+    "DeepLabV3PlusXception65",
+    "DeepLabV3ResNet101",
+    "DeepLabV3ResNet50",
+    "FCNResNet101",
+    "FCNResNet50",
+    "LargeFOV",
+    "MultiScaleLargeFOV",
+    "PSPNet101",
+    "PSPNet50",
     "Recipe",
+    "RefineNet101",
+    "RefineNet152",
+    "RefineNet50",
     "ResNet",
     "ResNetClassifier",
     "SegNet",
@@ -51,6 +100,7 @@ __all__ = [
     "UNet",
     "UNetPaper",
     "VGG16",
+    "Xception65",
     "build",
     "create",
     "names",

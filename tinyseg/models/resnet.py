@@ -28,8 +28,8 @@ class BasicBlock(Module):
         self.downsample = projection(in_channels, planes, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.bn1.forward_relu(self.conv1(x))
-        y = self.bn2(self.conv2(y))
+        y = self.conv1.forward_norm(x, self.bn1, relu=True)
+        y = self.conv2.forward_norm(y, self.bn2)
         return ops.relu(y + (self.downsample(x) if self.downsample else x))
 
 
@@ -49,9 +49,9 @@ class Bottleneck(Module):
         self.downsample = projection(in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.bn1.forward_relu(self.conv1(x))
-        y = self.bn2.forward_relu(self.conv2(y))
-        y = self.bn3(self.conv3(y))
+        y = self.conv1.forward_norm(x, self.bn1, relu=True)
+        y = self.conv2.forward_norm(y, self.bn2, relu=True)
+        y = self.conv3.forward_norm(y, self.bn3)
         return ops.relu(y + (self.downsample(x) if self.downsample else x))
 
 
@@ -142,10 +142,10 @@ class ResNet(Module):
                 module.reset_parameters(rng)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        x = self.bn1.forward_relu(self.conv1(x))
+        x = self.conv1.forward_norm(x, self.bn1, relu=True)
         if self.deep_stem:
-            x = self.bn2.forward_relu(self.conv2(x))
-            x = self.bn3.forward_relu(self.conv3(x))
+            x = self.conv2.forward_norm(x, self.bn2, relu=True)
+            x = self.conv3.forward_norm(x, self.bn3, relu=True)
         x = ops.max_pool2d(x, 3, stride=2, padding=1)
         maps = []
         for blocks in (self.layer1, self.layer2, self.layer3, self.layer4):
