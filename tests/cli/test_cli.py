@@ -258,6 +258,13 @@ def test_check_models_devices_and_version(data, capsys):
     assert main(["models", "unet"]) == 0
     text = capsys.readouterr().out
     assert "square" in text and "cpu" in text and "Ronneberger" in text
+    assert main(["models", "fcn8s", "--size", "256", "320", "--batch", "4"]) == 0
+    text = capsys.readouterr().out
+    assert "134,376,863 parameters" in text and "4 x 256 x 320 pixels" in text and "GiB for a training step" in text
+    assert "lr 1e-14 on the loss summed over pixels" in text and "warm start from fcn16s" in text
+    assert main(["models"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in ts.models.names()) and "31,038,933" in text
     assert not logging.getLogger("tinyseg").handlers  # left as it was found
     with pytest.raises(SystemExit) as end:
         main(["--version"])

@@ -133,3 +133,64 @@ def test_the_synthetic_shapes_have_two_splits():
     assert len(semantic.open_set(options(), "train")) == 800 and len(semantic.open_set(options(), "val")) == 100
     with pytest.raises(ValueError, match="no split 'test'"):
         semantic.open_set(options(), "test")
+
+
+class WithAuxiliary(ts.nn.Module):
+    """Logits and, in training, auxiliary ones, all from one weight."""
+
+    recipe = ts.models.Recipe("a paper", 2, 0.1, 10, aux_weights=(0.25,), batch_norm_pass=True, frozen_batch_norm=True)
+
+    def __init__(self, num_classes, in_channels=3, width=None, seed=0):
+        self.config = {"name": "unet", "num_classes": num_classes, "in_channels": in_channels}
+        self.head, self.norm = ts.nn.Conv2d(in_channels, num_classes, 1, seed=0), ts.nn.BatchNorm2d(in_channels)
+        self.late = ts.nn.BatchNorm2d(in_channels)
+
+    def forward(self, x):
+        y = self.head(self.late(self.norm(x)))
+        return (y, 2 * y) if self.training else y
+
+
+def test_auxiliary_logits_join_the_loss_by_their_weight(monkeypatch):
+    monkeypatch.setitem(ts.models.MODELS, "unet", WithAuxiliary)
+    task = semantic.Semantic(options(steps=1, batch=2))
+    model = task.make_model()
+    batch = next(iter(task.loader.batches(0)))
+    model.norm.freeze(), model.late.freeze()
+    x = ts.tensor(batch.images)
+    first, second = (ts.losses.cross_entropy(f * model.eval()(x), batch.masks).item() for f in (1, 2))
+    assert task.loss(model.train(), batch).item() == pytest.approx(first + 0.25 * second, rel=1e-5)
+    assert task.loss(model.eval(), batch).item() == pytest.approx(first, rel=1e-5)
+
+
+def test_a_recipe_freezes_batch_norm_and_sets_the_normalisation(monkeypatch):
+    monkeypatch.setitem(ts.models.MODELS, "unet", WithAuxiliary)
+    task = semantic.Semantic(options(recipe="paper", steps=1, batch=2))
+    assert task.make_model().norm.frozen and task.mean == semantic.MEAN
+    task = semantic.Semantic(options(recipe="paper", model="fcn8s", steps=1, batch=2, lr=None, weight_decay=None))
+    assert task.mean == ts.models.recipe("fcn8s").mean and task.std == (1 / 255,) * 3
+    assert task.options.lr == pytest.approx(1e-14 * 2 * 64 * 64)
+
+
+def test_statistics_are_computed_by_one_pass_before_validation(monkeypatch):
+    monkeypatch.setitem(ts.models.MODELS, "unet", WithAuxiliary)
+    task = semantic.Semantic(options(recipe="paper", steps=1, batch=2))
+    task.train_set = task.val_set = Shapes(size=64, length=4, seed=0)
+    task.loader = semantic.make_loader(
+        task.options, task.train_set, semantic.augmentation(task.options, (64, 64), *[(0.5,) * 3] * 2)
+    )
+    model = task.make_model()
+    model.late.frozen = False
+    task.validate(model, Progress(io.StringIO()))
+    assert model.late.running_mean.numpy().any() and not model.norm.running_mean.numpy().any()
+
+
+def test_init_takes_what_fits(tmp_path, caplog):
+    small, other = ts.models.create("unet", 2, width=2, seed=1), ts.models.create("unet", 5, width=2, seed=2)
+    ts.save(tmp_path / "best.npz", small)
+    before = other.head.weight.numpy()
+    with caplog.at_level("INFO", "tinyseg"):
+        semantic.begin_with(other, str(tmp_path))
+    assert np.array_equal(other.down[0][0].weight.numpy(), small.down[0][0].weight.numpy())
+    assert np.array_equal(other.head.weight.numpy(), before) and "98 of 100 arrays; as drawn: head" in caplog.text
+    with pytest.raises(TrainError, match="nothing in it fits"):
+        semantic.begin_with(ts.models.create("fcn8s", 2, width=1), str(tmp_path))

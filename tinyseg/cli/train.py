@@ -13,7 +13,7 @@ TRAIN = {
     "loss": "cross_entropy", "seed": 0, "out": None, "save_every": 60.0, "resume": False, "amp": False,
     "cache": 1.0, "border_weights": False, "supervision": ["masks"], "method": None, "labels": None, "masked": 0,
     "turns": 3, "scribble_length": 1.0, "scribble_width": 3, "crf_weight": 0.1, "crf_sxy": 100.0, "crf_srgb": 15.0,
-    "crf_pool": 2, "tag_pool": 4,
+    "crf_pool": 2, "tag_pool": 4, "recipe": None, "init": None,
 }  # fmt: skip
 FREE_ON_RESUME = {
     "out",
@@ -45,6 +45,8 @@ def add(commands) -> None:
     add("--workers", type=int, metavar="N", help="threads that load images (2)")
     add("--cache", type=not_negative, metavar="GB", help="memory for images that were read once, in GiB (1)")
     add("--model", metavar="NAME", help="see `tinyseg models` (unet)")
+    add("--recipe", choices=["paper"], help="train as the model's paper did; other options go before it")
+    add("--init", metavar="RUN", help="begin with the weights of this run or .npz, as far as names and shapes fit")
     add("--width", type=count, metavar="N", help="channels of the first stage (the model's own; 16 for the shapes)")
     add("--loss", metavar="NAME", help="cross_entropy (ce), dice, focal, lovasz, or a sum such as ce+dice (ce)")
     add("--class-weights", choices=["median"], help="weigh classes by median frequency")
@@ -107,6 +109,10 @@ def complete(options) -> argparse.Namespace:
             base["epochs"] = None
         elif "epochs" in given:
             base["steps"] = None
+    elif given.get("recipe"):
+        base |= of_recipe(given.get("model", base["model"]))
+        if "epochs" in given:
+            base["steps"] = None
     full = argparse.Namespace(**{**base, **given}, command_line=options.command_line)
     demo = full.data is None
     full.data = full.data if demo else str(Path(full.data).resolve())  # `eval` may be called from elsewhere
@@ -123,9 +129,10 @@ def complete(options) -> argparse.Namespace:
         full.augment = []
     if full.steps is None and full.epochs is None:
         full.epochs = 5 if demo else 30
-    full.lr = full.lr or (0.01 if full.optimizer == "sgd" else 0.004 if demo else 0.001)
+    if not full.recipe:  # whose rate may depend on the number of pixels
+        full.lr = full.lr or (0.01 if full.optimizer == "sgd" else 0.004 if demo else 0.001)
     if full.warmup is None:
-        full.warmup = 50 if demo else 0
+        full.warmup = 50 if demo and not full.recipe else 0
     full.width = full.width or (16 if demo and full.model == "unet" else None)
     full.out = full.out or str(
         fresh(Path("runs") / f"{full.model}-{'shapes' if demo else Path(full.data).resolve().name}")
@@ -152,6 +159,24 @@ def check_supervision(full: argparse.Namespace) -> None:
         raise UsageError("--border-weights need the masks of all images; cure: --supervision masks")
     if full.labels:
         full.labels = str(Path(full.labels).resolve())
+
+
+def of_recipe(model: str) -> dict:
+    """The options of `train` that the recipe of the model's paper sets; rates and the rest follow in the task."""
+    from .. import models
+
+    recipe = models.recipe(model)
+    return {
+        "batch": recipe.batch,
+        "steps": recipe.steps,
+        "optimizer": recipe.optimizer,
+        "schedule": recipe.schedule,
+        "weight_decay": None,
+        "crop": None if recipe.crop is None else list(recipe.crop),
+        "augment": list(recipe.augment),
+        "loss": recipe.loss,
+        "class_weights": recipe.class_weights,
+    }
 
 
 def options_of(path: Path) -> dict:

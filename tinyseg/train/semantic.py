@@ -1,21 +1,26 @@
 """The task of semantic segmentation: a class for every pixel, from masks."""
 
+import logging
 import math
 from argparse import Namespace
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
-from .. import losses, models, report
+from .. import checkpoint, losses, models, report
 from ..checkpoint import Info
 from ..components import connected_components
 from ..data import IGNORE, DataError, Loader, Sample, Shapes
 from ..data import open as open_data
 from ..data import transforms as t
 from ..evaluate import evaluate
+from ..nn import batch_norm_statistics
 from ..tensor import tensor
+from .optimisation import follow, recipe_of
 from .task import Task, TrainError, Validation
 
+log = logging.getLogger("tinyseg")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's photographs, in [0, 1]; the usual choice
 LOSSES = {
     "cross_entropy": losses.cross_entropy,
@@ -45,8 +50,12 @@ class Semantic(Task):
         self.options = options
         self.train_set, self.val_set = self.open_training_set(), open_set(options, options.val_split)
         self.channels, self.names = self.train_set.in_channels, list(self.train_set.class_names)
+        self.recipe = recipe_of(options)
         self.mean, self.std = (MEAN, STD) if self.channels == 3 else ((0.45,), (0.23,))
+        if self.recipe and self.recipe.mean and len(self.recipe.mean) == self.channels:
+            self.mean, self.std = self.recipe.mean, self.recipe.std
         self.size = crop_of(options, self.train_set)
+        follow(options, options.batch * self.size[0] * self.size[1])
         self.loader = make_loader(options, self.train_set, augmentation(options, self.size, self.mean, self.std))
         self.loss_of = make_loss(options, self.train_set)
 
@@ -58,13 +67,25 @@ class Semantic(Task):
         check_crop(model, self.options.model, self.size)
         palette = np.asarray(self.train_set.palette)[: len(self.names)].tolist()
         model.info = Info(self.names, palette, list(self.mean), list(self.std), self.options.scale)
+        if self.options.init and not self.options.resume:
+            begin_with(model, self.options.init)
+        if self.recipe:
+            self.recipe.prepare(model)
         return model
 
     def loss(self, model, batch):
+        """That of the logits, and of auxiliary ones behind them (a model returns them in training) by their weights."""
         device = next(iter(model.parameters())).device
-        return self.loss_of(model(tensor(batch.images, device)), batch)
+        outputs = model(tensor(batch.images, device))
+        if not isinstance(outputs, tuple):
+            return self.loss_of(outputs, batch)
+        weights = models.recipe(self.options.model).aux_weights
+        return sum(w * self.loss_of(y, batch) for w, y in zip((1.0, *weights), outputs, strict=True))
 
     def validate(self, model, progress: report.Progress) -> Validation:
+        if self.recipe and self.recipe.batch_norm_pass:
+            device = next(iter(model.parameters())).device
+            batch_norm_statistics(model, (tensor(batch.images, device) for batch in self.loader.batches(0)))
         result, names = evaluate(model, self.val_set, progress), self.names
         row = {
             "val_loss": result["loss"],
@@ -170,6 +191,21 @@ def make_model(options: Namespace, classes: int, channels: int):
     """The model by name, its width if one is given."""
     width = {} if options.width is None else {"width": options.width}
     return models.create(options.model, num_classes=classes, in_channels=channels, seed=options.seed, **width)
+
+
+def begin_with(model, path: str) -> None:
+    """The weights of a run or an .npz, as far as names and shapes fit: FCN's warm start, another number of classes."""
+    folder = Path(path)
+    files = [folder / name for name in ("best.npz", "last.npz") if (folder / name).is_file()]
+    _, arrays = checkpoint.read(files[0] if files else folder)
+    state = checkpoint.part(arrays, "model")
+    own = model.state_dict()
+    new = [name for name in own if name not in state or state[name].shape != own[name].shape]
+    if len(new) == len(own):
+        raise TrainError(f"--init {path}: nothing in it fits this model; cure: a run of the same kind of model")
+    model.load_state_dict(state, strict=False)
+    layers = ", ".join(dict.fromkeys(name.rpartition(".")[0] for name in new))
+    log.info(f"--init {path}: {len(own) - len(new)} of {len(own)} arrays; as drawn: {layers or 'none'}")
 
 
 def make_loss(options: Namespace, dataset):

@@ -74,9 +74,12 @@ class WeaklySupervised(Semantic):
         if self.cuts is not None and int(arrays["turn"]):
             self.cuts.read(int(arrays["turn"]))
 
+    def loss(self, model, batch):
+        self.step += 1
+        return super().loss(model, batch)
+
     def loss_of_kinds(self, logits, batch):
         """The mean over the images of the loss of their kind of label."""
-        self.step += 1
         total = 0.0
         kinds = ["scribbles" if kind == "points" else kind for kind in batch.supervision]
         for kind in sorted(set(kinds)):
