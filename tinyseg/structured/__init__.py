@@ -1,6 +1,7 @@
 """Structured prediction: dense CRF, graph cuts, superpixels. Arrays in, arrays out, NHWC as everywhere."""
 
 from .alpha_expansion import alpha_expansion, labelling_energy
+from .crf_rnn import NormalizedFilter, crf_as_rnn
 from .dense_crf import bilateral_features, dense_crf, label_probabilities, pixel_features
 from .gaussian import ExactGaussian
 from .graph_cut import grid_edges, max_flow
@@ -10,9 +11,11 @@ from .superpixels import adjacency, felzenszwalb, slic
 __all__ = [
     "ExactGaussian",
     "Lattice",
+    "NormalizedFilter",
     "adjacency",
     "alpha_expansion",
     "bilateral_features",
+    "crf_as_rnn",
     "dense_crf",
     "felzenszwalb",
     "grid_edges",

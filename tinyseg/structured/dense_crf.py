@@ -20,10 +20,9 @@ from ..device import get_device
 from ..kernel import kernel
 from ..ops.exponential import exponentials, row_sum
 from ..ops.rows import weighted_rows
-from .gaussian import ExactGaussian
+from .gaussian import NORMALIZATIONS, ExactGaussian, filter_norms
 from .permutohedral import Lattice, splat_and_blur
 
-NORMALIZATIONS = ("symmetric", "before", "after", "none")
 LEAST = 1e-5  # of a probability: a smaller one counts as this
 LANES = 8  # the classes are filled up to a multiple of this many
 
@@ -154,21 +153,23 @@ def label_probabilities(
     """Probabilities for `dense_crf` from labels: `certainty` for the label, the rest shared by the other classes.
 
     Where the mask is `ignore_index` all classes are equally likely. Shapes: mask (H,W) integers -> (H,W,K) float32.
-    Raises ValueError: shapes; labels >= num_classes; a certainty that is not between 1/K and 1.
+    Raises ValueError: shapes; labels >= num_classes; fewer than 2 classes; a certainty that is not between 1/K and 1.
     Example:
         refined = dense_crf(image, label_probabilities(mask, 21)).argmax(-1)
     """
     mask = np.asarray(mask)
     if mask.ndim != 2 or mask.dtype.kind not in "iu":
         raise ValueError(f"label_probabilities: mask is {mask.dtype} of shape {mask.shape}, expected integers (H,W)")
-    if not 1 / max(num_classes, 1) <= certainty < 1:
+    if num_classes < 2:
+        raise ValueError(f"label_probabilities: num_classes is {num_classes}, expected at least 2")
+    if not 1 / num_classes <= certainty < 1:
         raise ValueError(f"label_probabilities: certainty is {certainty}, expected 1/{num_classes} to below 1")
     known = mask != ignore_index
     if known.any() and not 0 <= mask[known].min() <= mask[known].max() < num_classes:
         raise ValueError(
             f"label_probabilities: labels from {mask[known].min()} to {mask[known].max()}, num_classes is {num_classes}"
         )
-    p = np.full((*mask.shape, num_classes), (1 - certainty) / max(num_classes - 1, 1), np.float32)
+    p = np.full((*mask.shape, num_classes), (1 - certainty) / (num_classes - 1), np.float32)
     np.put_along_axis(p, np.where(known, mask, 0)[:, :, None].astype(np.int64), certainty, 2)
     p[~known] = 1 / num_classes
     return p
@@ -177,25 +178,12 @@ def label_probabilities(
 # ------------------------------------------------------------------------------ the two ways to sum over all pixels
 
 
-def _norms(gaussian, normalization, device):
-    """(before, after): what Q is multiplied by on both sides of K, each (N,1) or 1."""
-    if normalization == "none":
-        return 1, 1
-    ones = device.empty((gaussian.points, 1), gaussian.dtype)
-    ones.fill(1)
-    total = gaussian.apply(ones) + gaussian.dtype.type(1e-20)
-    if normalization == "symmetric":
-        root = 1 / device.xp.sqrt(total)
-        return root, root
-    return (1 / total, 1) if normalization == "before" else (1, 1 / total)
-
-
 class _ExactMessage:
     """Q -> softmax(scores + sum_g w_g A_g K_g B_g Q) by O(N^2) sums."""
 
     def __init__(self, filters, normalization, device, dtype, points):
         self.device, self.xp = device, device.xp
-        self.filters = [(w, gaussian, *_norms(gaussian, normalization, device)) for w, gaussian in filters]
+        self.filters = [(w, gaussian, *filter_norms("dense_crf", gaussian, normalization)) for w, gaussian in filters]
 
     def softmax(self, scores):
         e = self.xp.exp(scores - scores.max(1, keepdims=True))
@@ -203,8 +191,8 @@ class _ExactMessage:
 
     def update(self, q, scores):
         for w, gaussian, before, after in self.filters:
-            q_in = self.xp.ascontiguousarray(q * before)
-            scores = scores + scores.dtype.type(w) * after * gaussian.apply(q_in)
+            sums = gaussian.apply(q if before is None else q * before)
+            scores = scores + scores.dtype.type(w) * (sums if after is None else sums * after)
         return self.softmax(scores)
 
 
@@ -221,12 +209,12 @@ class _LatticeMessage:
         self.neighbours.fill(M)
         vertex, weight, start, entry, entry_weight, first, entries = [], [], [], [], [], 0, 0
         for w, lattice in filters:
-            before, after = _norms(lattice, normalization, device)
+            before, after = filter_norms("dense_crf", lattice, normalization)
             vertex.append(lattice.vertex.reshape(points, -1) + first)
-            weight.append(lattice.weight.reshape(points, -1) * (dtype.type(w) * after))
+            weight.append(lattice.weight.reshape(points, -1) * dtype.type(w) * (1 if after is None else after))
             start.append(lattice.start[:-1] + entries)
             entry.append(lattice.entry)
-            entry_weight.append(lattice.entry_weight * (1 if np.isscalar(before) else before[lattice.entry, 0]))
+            entry_weight.append(lattice.entry_weight * (1 if before is None else before[lattice.entry, 0]))
             beside = lattice.neighbours + first
             beside[lattice.neighbours == lattice.vertices] = M
             self.neighbours[: lattice.axes, first : first + lattice.vertices] = beside

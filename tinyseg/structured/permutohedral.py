@@ -22,11 +22,12 @@ from ..device import get_device
 from ..kernel import device_function, kernel
 from ..ops.rows import weighted_rows
 from ..tensor import Function, Tensor
-from .gaussian import filter_features
+from .gaussian import check_dtype, filter_features, float_dtype
 
 MOST_FEATURES = 15
 BLOCK = 1024  # points that share a workspace
 EMPTY = -1  # the key of a free place in the hash table
+FIRST_TABLE = 1 / 4  # its size before it grows, as a share of the entries
 LONGEST = 256  # places that a search in it looks at
 
 
@@ -53,11 +54,10 @@ class LatticeFilter(Function):
         lattice = self.lattice
         if x.ndim < 1 or math.prod(x.shape[:-1]) != lattice.points:
             raise ValueError(f"lattice_filter: x has shape {x.shape}, but the lattice has {lattice.points} points")
-        if x.dtype != lattice.dtype or self.device != lattice.device:
-            raise TypeError(
-                f"lattice_filter: x is {x.dtype} on {self.device.name!r}, the lattice {lattice.dtype} on "
-                f"{lattice.device.name!r}; cure: Lattice(features, dtype=, device=)"
-            )
+        check_dtype("lattice_filter", lattice, x)
+        if self.device != lattice.device:
+            names = f"{self.device.name!r}, the lattice on {lattice.device.name!r}"
+            raise TypeError(f"lattice_filter: x is on {names}; cure: Lattice(features, device=)")
         return lattice.apply(x.reshape(lattice.points, -1)).reshape(x.shape)
 
     def backward(self, dy):
@@ -76,9 +76,7 @@ class Lattice:
     """
 
     def __init__(self, features: np.ndarray, dtype=np.float32, device="cpu"):
-        self.device, self.dtype = get_device(device), np.dtype(dtype)
-        if self.dtype not in (np.float32, np.float64):
-            raise TypeError(f"Lattice: dtype is {self.dtype}, expected float32 or float64")
+        self.device, self.dtype = get_device(device), float_dtype("Lattice", dtype)
         features = filter_features("Lattice", features, MOST_FEATURES)
         self.points, self.axes = features.shape[0], features.shape[1] + 1
         if self.points * self.axes >= 1 << 30:
@@ -98,20 +96,22 @@ class Lattice:
         device.launch(embed, key, self.weight, *tables, N, d)
 
         # The vertices, numbered in the order in which the points first touch them.
-        slot, bits, full = device.empty(E, np.int32), max(4, (E // 4).bit_length()), device.zeros(1, np.int32)
+        slot, filled = device.empty(E, np.int32), device.zeros(2, np.int32)
+        bits = max(4, int(E * FIRST_TABLE).bit_length())
         while True:
             table_key, table_first = device.empty(1 << bits, np.int64), device.empty(1 << bits, np.int32)
             table_key.fill(EMPTY)
             table_first.fill(np.iinfo(np.int32).max)
-            device.launch(insert, slot, table_key, table_first, full, key, N, d + 1, bits)
-            if not int(full[0]):
+            device.launch(insert, slot, table_key, table_first, filled, key, N, d + 1, bits)
+            places, failed = device.numpy(filled).tolist()
+            if not failed and 2 * places <= 1 << bits:  # half of it stays empty: `find` relies on some
                 break
-            full.fill(0)
+            filled.fill(0)
             bits += 2
         number, self.vertex = device.empty(E, np.int32), device.empty(E, np.int32)
         device.launch(mark_first, number, slot, table_first, E)
         number = xp.cumsum(number, dtype=np.int32)
-        self.vertices = M = int(number[-1]) if E else 0
+        self.vertices = M = int(device.numpy(number[-1:])[0]) if E else 0
         vertex_key = device.empty(M, np.int64)
         device.launch(name_vertices, self.vertex, vertex_key, number, slot, table_first, key, E)
 
@@ -133,6 +133,7 @@ class Lattice:
 
     def apply(self, x, transposed: bool = False):
         """alpha S' B_d ... B_0 S x for an array (N,K) of the lattice's dtype and device; transposed: B_0 ... B_d."""
+        check_dtype("Lattice", self, x)
         K = x.shape[1]
         values = splat_and_blur(self, x, transposed)
         y = self.device.empty((self.points, K), self.dtype)
@@ -164,8 +165,8 @@ def key_space(features, scale) -> tuple[np.ndarray, np.ndarray]:
         bottom, top = least[i:].sum(), most[i:].sum()
         if i:
             bottom, top = bottom - i * most[i - 1], top - i * least[i - 1]
-        if not top - bottom < 2.0**60:
-            extent.append(1 << 60)
+        if not max(-bottom, top) < 2.0**50:  # beyond, float64 does not tell cells apart
+            extent.append(1 << 63)
             continue
         low[i] = math.floor(bottom / (d + 1)) - 3
         extent.append(math.ceil(top / (d + 1)) + 3 - int(low[i]) + 1)
@@ -220,16 +221,19 @@ def embed(key, weight, features, scale, low, stride, N, d):
 
 @device_function
 def hash_of(key, bits):
-    """A place in a table of 2^bits (Fibonacci hashing)."""
-    return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits))
+    """A place in a table of 2^bits: the bits stirred as in SplitMix64, then the highest of them."""
+    h = np.uint64(key)
+    h = (h ^ (h >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    h = (h ^ (h >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.int64(h >> np.uint64(64 - bits))
 
 
 @kernel
-def insert(slot, table_key, table_first, full, key, N, J, bits):
+def insert(slot, table_key, table_first, filled, key, N, J, bits):
     """slot[e]: the place of key e in an open-addressed table of 2^bits; table_first: the first entry that has this key.
 
-    full[0] becomes 1 where a search takes too long: then the table is too small. One thread; in CUDA one thread an
-    entry, with integer atomics: places then depend on the threads' order, but table_first does not.
+    filled[0] counts the places taken; filled[1] becomes 1 where a search takes too long: the table is too small. One
+    thread; in CUDA one thread an entry, with integer atomics: places depend on their order, table_first does not.
     """
     for n in range(N):
         for j in range(J):
@@ -242,10 +246,11 @@ def insert(slot, table_key, table_first, full, key, N, J, bits):
                 at = (at + 1) & ((1 << bits) - 1)
                 steps += 1
             if steps == LONGEST:
-                full[0] = 1
+                filled[1] = 1
                 return
             if table_key[at] == EMPTY:
                 table_key[at] = wanted
+                filled[0] += 1
                 table_first[at] = e
             slot[e] = at
 
