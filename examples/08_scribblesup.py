@@ -50,8 +50,8 @@ def real(root: Path):
         print(f"{file.stem}: {graph.count} superpixels, E = {energy.total:.1f}; {shares}; runs/08_{file.stem}.png")
 
 
-def synthetic(turns=3, steps=80):
-    """Two turns on the shapes: how good the labels are that the network learns from, and how good it is."""
+def synthetic(steps=(300, 100, 100)):
+    """Three turns on the shapes: how good the labels are that the network learns from, and how good it is."""
     train, val = Shapes(size=48, length=80, seed=1), Shapes(size=48, length=20, seed=2)
     samples = [train[i] for i in range(len(train))]
     scribbles = [weaken.scribbles(s.mask, s.instances, width=2, seed=i) for i, s in enumerate(samples)]
@@ -65,13 +65,13 @@ def synthetic(turns=3, steps=80):
         return sum(g.energy(y, p).total for g, y, p in zip(graphs, labels, opinions))
 
     print(f"{100 * np.mean([d != 255 for d in scribbles]):.1f} % of the pixels are labelled")
-    for turn in range(turns):
+    for turn, length in enumerate(steps):
         for i, graph in enumerate(graphs):
             labels[i] = graph.label(opinions[i], labels[i])[0]
         masks = np.stack([graph.paint(y) for graph, y in zip(graphs, labels)])
         iou = mean_iou(masks, samples, train.num_classes)
         print(f"turn {turn + 1}: labels by graph cuts      E {total():9.1f}   mean IoU of the labels {iou:.3f}")
-        for _ in range(steps):
+        for _ in range(length):
             at = rng.choice(len(images), 8, replace=False)
             loss = ts.losses.cross_entropy(model(ts.tensor(images[at])), masks[at])
             optimizer.zero_grad()

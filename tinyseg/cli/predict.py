@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from .common import UsageError, add_command, load_model, model_file, prediction_options, progress_line, views
+from .crf import names, settings_of
 
 
 def add(commands) -> None:
@@ -15,6 +16,7 @@ def add(commands) -> None:
     p.add_argument("--out", type=Path, default=Path("predictions"), metavar="DIR", help="(predictions)")
     p.add_argument("--overlay", action="store_true", help="also NAME_overlay.png, the classes over the picture")
     p.add_argument("--probabilities", action="store_true", help="also NAME.npz with (H, W, K) float32")
+    p.add_argument("--crf", metavar="SETTINGS", help=f"refine by a dense CRF: {names()}, own or a .json of settings")
     prediction_options(p)
 
 
@@ -24,16 +26,19 @@ def predict(options) -> int:
     from ..predict import predict
 
     _refuse_overwriting(options)
+    settings = settings_of(options.crf, options.model) if options.crf else None
     model, progress = load_model(options), progress_line()
     palette = files.palette_of(np.asarray(model.info.palette))
     options.out.mkdir(parents=True, exist_ok=True)
     for path in options.images:
         image = files.read_image(path, len(model.info.mean) if len(model.info.mean) in (1, 3) else None)
-        view = views(options)
-        result = predict(
-            model, image, view["tile"], view["overlap"], view["flip"], view["scales"], options.probabilities
-        )
-        mask = result.argmax(-1).astype(np.int32) if options.probabilities else result
+        view, soft = views(options), options.probabilities or settings is not None
+        result = predict(model, image, view["tile"], view["overlap"], view["flip"], view["scales"], soft)
+        if settings is not None:
+            from ..structured import dense_crf
+
+            result = dense_crf(image, result, **settings, device=next(iter(model.parameters())).device)
+        mask = result.argmax(-1).astype(np.int32) if soft else result
         target = options.out / f"{path.stem}.png"
         files.write_mask(target, mask, palette)
         if options.overlay:

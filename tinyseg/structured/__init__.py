@@ -2,6 +2,7 @@
 
 from .alpha_expansion import alpha_expansion, labelling_energy
 from .crf_rnn import NormalizedFilter, crf_as_rnn
+from .crf_settings import CRF_PRESETS, search_crf
 from .dense_crf import bilateral_features, dense_crf, label_probabilities, pixel_features
 from .gaussian import ExactGaussian
 from .graph_cut import grid_edges, max_flow
@@ -9,6 +10,7 @@ from .permutohedral import Lattice, lattice_filter
 from .superpixels import adjacency, felzenszwalb, slic
 
 __all__ = [
+    "CRF_PRESETS",
     "ExactGaussian",
     "Lattice",
     "NormalizedFilter",
@@ -24,5 +26,6 @@ __all__ = [
     "lattice_filter",
     "max_flow",
     "pixel_features",
+    "search_crf",
     "slic",
 ]

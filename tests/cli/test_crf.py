@@ -1,0 +1,114 @@
+"""tinyseg crf, and predict --crf: refined masks, settings by name and by file, a search."""
+
+import json
+
+import numpy as np
+import pytest
+
+import tinyseg as ts
+from tinyseg.cli import main
+from tinyseg.cli.common import UsageError
+from tinyseg.cli.crf import names, settings_of
+from tinyseg.data import Shapes, read_index, write_image, write_mask
+from tinyseg.structured.crf_settings import CRF_PRESETS, mean_iou, search_crf
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A disc on ground of another colour, and a mask of it with flaws."""
+    y, x = np.mgrid[:30, :34]
+    disc = np.hypot(y - 14, x - 16) < 9
+    image = np.where(disc[..., None], [210, 60, 40], [40, 80, 150]).astype(np.uint8)
+    mask = disc.astype(np.int32)
+    mask[np.random.default_rng(0).random(mask.shape) < 0.1] = 0
+    write_image(tmp_path / "photo.png", image)
+    (tmp_path / "labels").mkdir()
+    write_mask(tmp_path / "labels" / "photo.png", mask)
+    return tmp_path, image, disc, mask
+
+
+def crf(folder, *more):
+    return main(["crf", str(folder / "photo.png"), "--labels", str(folder / "labels"), *map(str, more)])
+
+
+def test_masks_and_probabilities(photo, capsys):
+    folder, image, disc, mask = photo
+    assert crf(folder, "--out", folder / "out", "--overlay", "--crf", "pydensecrf") == 0
+    refined = read_index(folder / "out" / "photo.png")
+    assert (refined == disc).mean() > (mask == disc).mean() and (folder / "out" / "photo_overlay.png").exists()
+    p = ts.structured.label_probabilities(mask, 2)
+    assert np.array_equal(refined, ts.structured.dense_crf(image, p, **CRF_PRESETS["pydensecrf"]).argmax(-1))
+    np.savez(folder / "labels" / "photo.npz", probabilities=p)
+    assert crf(folder, "--out", folder / "soft", "--crf", "pydensecrf") == 0
+    assert np.array_equal(read_index(folder / "soft" / "photo.png"), refined)
+    assert "% of the labels changed" in "".join(capsys.readouterr())
+
+
+def test_settings(tmp_path):
+    assert settings_of("deeplabv1")["bilateral_sxy"] == 50 and set(names().split(", ")) == set(CRF_PRESETS)
+    (tmp_path / "mine.json").write_text('{"iterations": 2}')
+    assert settings_of(str(tmp_path / "mine.json")) == {"iterations": 2}
+    (tmp_path / "crf.json").write_text('{"bilateral_weight": 2}')
+    assert settings_of("own", str(tmp_path)) == settings_of("own", str(tmp_path / "best.npz")) == {"bilateral_weight": 2}
+    (tmp_path / "bad.json").write_text('{"sxy": 2}')
+    with pytest.raises(UsageError, match="expected an object with some of iterations"):
+        settings_of(str(tmp_path / "bad.json"))
+    (tmp_path / "worse.json").write_text("{")
+    with pytest.raises(UsageError, match="not JSON"):
+        settings_of(str(tmp_path / "worse.json"))
+    with pytest.raises(UsageError, match="--crf deeplab: no such settings; there are pydensecrf"):
+        settings_of("deeplab")
+
+
+def test_a_search_is_not_worse_than_what_it_tries(photo):
+    _, image, disc, mask = photo
+    p = ts.structured.label_probabilities(mask, 2)
+    found = search_crf([image], [p], [disc.astype(np.int32)], weights=(3, 10), reaches=(0.1,), colours=(8,))
+    assert len(found) == 2 and found[0][0] >= found[1][0] >= mean_iou([mask], [disc.astype(np.int32)], 2)
+    value = ts.structured.dense_crf(image, p, **found[0][1]).argmax(-1)
+    confusion = ts.metrics.ConfusionMatrix(2)
+    confusion.update(value, disc.astype(np.int32))
+    assert found[0][0] == pytest.approx(confusion.mean_iou())
+    with pytest.raises(ValueError, match="search_crf: 1 images, 0 probabilities, 1 masks"):
+        search_crf([image], [], [mask])
+
+
+def test_search_and_predict(tmp_path, monkeypatch, capsys):
+    data = Shapes(size=32, length=3, seed=3)
+    for folder in ("images", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for i in range(3):
+        write_image(tmp_path / "data" / "images" / f"{i}.png", data[i].image)
+        write_mask(tmp_path / "data" / "masks" / f"{i}.png", data[i].mask)
+    (tmp_path / "data" / "classes.txt").write_text("\n".join(data.class_names))
+    model = ts.models.UNet(num_classes=6, width=4)
+    ts.save(str(tmp_path / "best.npz"), model, class_names=list(data.class_names))
+    run = str(tmp_path / "best.npz")
+    grid = search_crf.__defaults__
+    monkeypatch.setattr(search_crf, "__defaults__", ((3,), (0.1,), (8, 13), *grid[3:]))
+    assert main(["crf", "--search", run, "--data", str(tmp_path / "data"), "--split", "all", "--limit", "2"]) == 0
+    assert json.loads((tmp_path / "crf.json").read_text())["gaussian_sxy"] == 1
+    photo = str(tmp_path / "data" / "images" / "0.png")
+    out = tmp_path / "out"
+    assert main(["predict", run, photo, "--out", str(out), "--crf", "own", "--probabilities"]) == 0
+    with np.load(out / "0.npz") as held:
+        refined = held["probabilities"]
+    own = json.loads((tmp_path / "crf.json").read_text())
+    expected = ts.structured.dense_crf(data[0].image, ts.predict(model, data[0].image, probabilities=True), **own)
+    np.testing.assert_allclose(refined, expected, atol=1e-4)
+    assert np.array_equal(read_index(out / "0.png"), refined.argmax(-1))
+
+
+def test_errors(photo, capsys):
+    folder = photo[0]
+    for words, message in (
+        (["crf"], "expected photographs and --labels DIR, or --search"),
+        (["crf", "--search", "x"], "expected --data DIR, a data set with masks"),
+        (["crf", str(folder / "photo.png"), "--labels", str(folder / "nowhere")], "neither"),
+        (["predict", "run.npz", "photo.jpg", "--crf", "nothing"], "--crf nothing: no such settings"),
+    ):
+        assert main(words) == 2
+        assert message in capsys.readouterr().err
+    assert crf(folder, "--out", folder / "labels") == 2
+    np.savez(folder / "labels" / "photo.npz", other=np.zeros(3))
+    assert crf(folder) == 2

@@ -1,0 +1,126 @@
+"""tinyseg crf: refine probabilities or masks by a dense CRF, or find the settings that suit a model and its data."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+from .common import UsageError, add_command, count, load_model, progress_line
+
+OWN = "crf.json"  # in a run folder: the settings that a search has found
+
+
+def add(commands) -> None:
+    p = add_command(
+        commands, "crf", crf, "Refine probabilities or masks of photographs by a dense CRF; or --search for settings."
+    )
+    p.add_argument("images", nargs="*", metavar="IMAGE", type=Path)
+    p.add_argument("--labels", type=Path, metavar="DIR", help="with NAME.npz of `predict --probabilities`, or NAME.png")
+    p.add_argument("--out", type=Path, default=Path("refined"), metavar="DIR", help="(refined)")
+    p.add_argument("--crf", default="deeplabv2", metavar="SETTINGS", help=f"{names()} or a .json of them (deeplabv2)")
+    p.add_argument("--certainty", type=float, default=0.7, metavar="P", help="of a mask's labels (0.7)")
+    p.add_argument("--overlay", action="store_true", help="also NAME_overlay.png, the classes over the picture")
+    p.add_argument("--search", dest="model", metavar="RUN", help="try a grid of settings on --data; RUN/crf.json")
+    p.add_argument("--data", metavar="DIR", help="a data set with masks, for --search")
+    p.add_argument("--split", default="val", metavar="NAME", help="(val)")
+    p.add_argument("--limit", type=count, default=20, metavar="N", help="images that --search looks at (20)")
+    p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, emulated or auto (auto)")
+
+
+def names() -> str:
+    return "pydensecrf, deeplabv1, deeplabv1_msc, deeplabv1_coco, deeplabv2"
+
+
+def settings_of(name: str, run: str | None = None) -> dict:
+    """Settings by the name of a preset, from a .json, or "own": those that a search left in the run folder."""
+    from ..structured.crf_settings import CRF_PRESETS
+
+    if name in CRF_PRESETS:
+        return CRF_PRESETS[name]
+    path = Path(name)
+    if name == "own" and run is not None:
+        path = (Path(run) if Path(run).is_dir() else Path(run).parent) / OWN
+    if path.suffix != ".json" or not path.is_file():
+        own = ", own (after `tinyseg crf --search RUN`)" if run is not None else ""
+        raise UsageError(f"--crf {name}: no such settings; there are {', '.join(CRF_PRESETS)}{own}, or a .json file")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path}: not JSON ({error})") from error
+    known = next(iter(CRF_PRESETS.values()))
+    if not isinstance(settings, dict) or set(settings) - set(known):
+        raise UsageError(f"{path}: expected an object with some of {', '.join(known)}")
+    return settings
+
+
+def crf(options) -> int:
+    """tinyseg crf"""
+    if options.model is not None:
+        return search(options)
+    if not options.images or options.labels is None:
+        raise UsageError("crf: expected photographs and --labels DIR, or --search RUN --data DIR")
+    from ..data import image as files
+    from ..structured import dense_crf, label_probabilities
+
+    settings, progress = settings_of(options.crf), progress_line()
+    options.out.mkdir(parents=True, exist_ok=True)
+    for path in options.images:
+        image, palette = files.read_image(path), None
+        soft, hard = options.labels / f"{path.stem}.npz", options.labels / f"{path.stem}.png"
+        if soft.is_file():
+            with np.load(soft) as held:
+                if "probabilities" not in held:
+                    raise UsageError(f"{soft}: no array 'probabilities' in it; cure: `tinyseg predict --probabilities`")
+                p = held["probabilities"]
+        elif hard.is_file():
+            mask = files.read_index(hard)
+            known = mask[mask != 255]
+            p = label_probabilities(mask, max(2, int(known.max(initial=0)) + 1), options.certainty)
+        else:
+            raise UsageError(f"{path}: neither {soft} nor {hard} is there; cure: --labels DIR with one of them")
+        target = options.out / f"{path.stem}.png"
+        if target.resolve() in (path.resolve(), hard.resolve()):
+            raise UsageError(f"{target} would overwrite an input; cure: another --out")
+        before, after = p.argmax(-1), dense_crf(image, p, **settings, device=device_of(options)).argmax(-1)
+        files.write_mask(target, after.astype(np.int32), palette)
+        if options.overlay:
+            files.write_image(options.out / f"{path.stem}_overlay.png", files.overlay(image, after))
+        progress.say(f"{target}  {100 * (before != after).mean():.2f} % of the labels changed")
+    return 0
+
+
+def device_of(options):
+    from ..device import get_device
+
+    return get_device(options.device)
+
+
+def search(options) -> int:
+    """tinyseg crf --search"""
+    from ..data import open as open_data
+    from ..predict import predict
+    from ..structured.crf_settings import mean_iou, search_crf
+
+    if options.data is None:
+        raise UsageError("crf --search: expected --data DIR, a data set with masks")
+    model, progress = load_model(options), progress_line()
+    scale = model.info.scale
+    dataset = open_data(options.data, split=options.split, **({} if scale == 1 else {"scale": scale}))
+    step = max(1, math.ceil(len(dataset) / options.limit))
+    samples = [dataset[i] for i in range(0, len(dataset), step)]
+    opinions = []
+    for i, sample in enumerate(samples):
+        opinions.append(predict(model, sample.image, scales=(1 / scale,), probabilities=True))
+        progress.show(f"predicting {i + 1}/{len(samples)}")
+    masks = [s.mask for s in samples]
+    plain = mean_iou([p.argmax(-1) for p in opinions], masks, opinions[0].shape[-1])
+    progress.say(f"mean IoU {plain:.4f} on {len(samples)} images without a CRF; trying 27 settings")
+    found = search_crf([s.image for s in samples], opinions, masks)
+    for value, settings in found[:5]:
+        told = "  ".join(f"{name} {v:g}" for name, v in settings.items())
+        progress.say(f"mean IoU {value:.4f}  {told}")
+    target = (Path(options.model) if Path(options.model).is_dir() else Path(options.model).parent) / OWN
+    target.write_text(json.dumps(found[0][1]) + "\n", encoding="utf-8")
+    progress.say(f"{target}: tinyseg predict {options.model} photo.jpg --crf own")
+    return 0

@@ -1,0 +1,72 @@
+"""Settings of `dense_crf`: those that were published, and a small search for those of one's own data.
+
+All published ones were chosen on photographs of about 500 pixels: on other sizes the space that the bilateral kernel
+looks at (bilateral_sxy) should grow and shrink with the image.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from .dense_crf import dense_crf
+
+CRF_PRESETS = {
+    # the example of the library that most people used
+    "pydensecrf": dict(iterations=5, gaussian_sxy=3, gaussian_weight=3, bilateral_sxy=80, bilateral_srgb=13,
+                       bilateral_weight=10),
+    # Chen et al. 2015, the authors' scripts: LargeFOV, its multi-scale variant, and that trained on COCO too
+    "deeplabv1": dict(iterations=10, gaussian_sxy=3, gaussian_weight=3, bilateral_sxy=50, bilateral_srgb=10,
+                      bilateral_weight=5),
+    "deeplabv1_msc": dict(iterations=10, gaussian_sxy=3, gaussian_weight=3, bilateral_sxy=95, bilateral_srgb=3,
+                          bilateral_weight=3),
+    "deeplabv1_coco": dict(iterations=10, gaussian_sxy=3, gaussian_weight=3, bilateral_sxy=67, bilateral_srgb=3,
+                           bilateral_weight=5),
+    # Chen et al. 2017, as its best-known reproduction has it
+    "deeplabv2": dict(iterations=10, gaussian_sxy=1, gaussian_weight=3, bilateral_sxy=67, bilateral_srgb=3,
+                      bilateral_weight=4),
+}  # fmt: skip
+
+
+def search_crf(
+    images: Sequence[np.ndarray],
+    probabilities: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+    weights: Sequence[float] = (3, 5, 10),
+    reaches: Sequence[float] = (0.06, 0.12, 0.2),
+    colours: Sequence[float] = (3, 8, 13),
+    iterations: int = 10,
+    ignore_index: int = 255,
+) -> list[tuple[float, dict]]:
+    """(mean IoU, settings) of every point of a grid, the best first; the first list's length is their product's.
+
+    As DeepLab did on 100 images, with the Gaussian kernel held at width 3 and weight 3 (width 1 for images under 128
+    pixels). reaches: of the bilateral kernel, in parts of the longer side of the first image.
+    Shapes: images (H,W,C), probabilities (H,W,K), masks (H,W), as many of each.
+    Raises ValueError: none, or not as many of each. Costs one `dense_crf` an image and point.
+    """
+    if not images or not len(images) == len(probabilities) == len(masks):
+        raise ValueError(
+            f"search_crf: {len(images)} images, {len(probabilities)} probabilities, {len(masks)} masks; expected as "
+            "many of each, and one or more"
+        )
+    side = max(images[0].shape[:2])
+    found = []
+    for weight, reach, colour in itertools.product(weights, reaches, colours):
+        settings = dict(
+            iterations=iterations, gaussian_sxy=3 if side >= 128 else 1, gaussian_weight=3,
+            bilateral_sxy=round(reach * side, 1), bilateral_srgb=colour, bilateral_weight=weight,
+        )  # fmt: skip
+        labels = [dense_crf(image, p, **settings).argmax(-1) for image, p in zip(images, probabilities)]
+        found.append((mean_iou(labels, masks, probabilities[0].shape[-1], ignore_index), settings))
+    return sorted(found, key=lambda entry: -entry[0])
+
+
+def mean_iou(labels, masks, classes: int, ignore_index: int = 255) -> float:
+    """Of label maps against masks, over all of them; classes that occur in neither are left out."""
+    counts = np.zeros((classes, classes), np.int64)
+    for found, mask in zip(labels, masks):
+        known = mask != ignore_index
+        counts += np.bincount(mask[known] * classes + found[known], minlength=classes**2).reshape(counts.shape)
+    union = counts.sum(0) + counts.sum(1) - counts.diagonal()
+    return float(np.mean(counts.diagonal()[union > 0] / union[union > 0])) if union.any() else float("nan")
