@@ -7,6 +7,7 @@ loaded when first used, so that `import tinyseg` is quick; CuPy comes with the f
 from importlib import import_module
 
 from .checkpoint import load, save
+from .detect import detect
 from .device import get_device
 from .gradcheck import adjoint_check, gradcheck
 from .precision import autocast, precision
@@ -21,6 +22,7 @@ __all__ = [
     "Function",
     "Tensor",
     "adjoint_check",
+    "detect",
     "autocast",
     "get_device",
     "gradcheck",

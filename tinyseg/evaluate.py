@@ -1,10 +1,13 @@
-"""A model against a data set: one confusion matrix over the whole set, the loss, and some pictures to look at."""
+"""A model against a data set: one confusion matrix over the whole set, or COCO's AP; and some pictures to look at."""
 
 import math
 
 import numpy as np
 
-from . import metrics
+from . import metrics, rle
+from .data.coco import annotations_of
+from .data.objects import objects_of
+from .detect import detect
 from .predict import predict
 from .report import Progress
 
@@ -50,3 +53,61 @@ def mean_of_present(scores: list[np.ndarray]) -> float:
     """The mean over images of the mean over classes, of those that are there."""
     means = [float(np.mean(s[np.isfinite(s)])) for s in scores if np.isfinite(s).any()]
     return float(np.mean(means)) if means else math.nan
+
+
+def evaluate_objects(model, dataset, progress: Progress, score: float = 0.0, pictures=4) -> dict:
+    """Find the objects of every image of a data set; COCO's AP of masks and of boxes, and class by class.
+
+    score: detections below it do not count. The objects of the data set are those of `data.objects_of`; annotations of
+    a `data.Coco` at its own scale are taken as they are, so that the numbers are those of its reference evaluator.
+    """
+    truth, results, shown = coco_truth(dataset), [], []
+    show = {len(dataset) * i // pictures for i in range(pictures)}
+    images = truth["images"]
+    for i in range(len(dataset)):
+        sample = dataset[i]
+        found = detect(model, sample.image, score)
+        results += coco_results(found, images[i]["id"], truth["category_ids"])
+        if i in show:
+            shown.append((sample.image, objects_of(sample), found))
+        if truth["from_samples"]:
+            height, width = sample.image.shape[:2]
+            images[i] |= {"height": height, "width": width}
+            truth["annotations"] += annotations_of(objects_of(sample), images[i]["id"], len(truth["annotations"]) + 1)
+        progress.show(f"validating {i + 1}/{len(dataset)}")
+    return {
+        "mask": metrics.coco_ap(truth, results, "segm"),
+        "box": metrics.coco_ap(truth, results, "bbox"),
+        "classes": metrics.coco_table(truth, results, "segm"),
+        "category_ids": truth["category_ids"],
+        "results": results,
+        "samples": shown,
+    }
+
+
+def coco_truth(dataset) -> dict:
+    """What is known before the images are read: a COCO data set, whole, or without its annotations and sizes."""
+    if hasattr(dataset, "truth") and dataset.scale in (None, 1):
+        return dataset.truth | {"category_ids": dataset.category_ids, "from_samples": False}
+    ids = tuple(range(dataset.num_classes))
+    return {
+        "images": [{"id": i + 1} for i in range(len(dataset))],
+        "annotations": [],
+        "categories": [{"id": k, "name": dataset.class_names[k]} for k in ids[1:]],
+        "category_ids": ids,
+        "from_samples": True,
+    }
+
+
+def coco_results(found, image_id, category_ids) -> list[dict]:
+    """The detections of an image as COCO results: boxes x y width height, masks as compressed run lengths."""
+    return [
+        {
+            "image_id": image_id,
+            "category_id": int(category_ids[found.labels[k]]),
+            "score": float(found.scores[k]),
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "segmentation": {"size": list(found.size), "counts": rle.to_text(rle.encode(found.mask(k)))},
+        }
+        for k, (x1, y1, x2, y2) in enumerate(found.boxes.tolist())
+    ]

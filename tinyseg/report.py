@@ -63,6 +63,70 @@ def samples(path: str | Path, rows: list[tuple], class_names: list[str], palette
     _write(path, sheet)
 
 
+def draw_objects(image, objects, names: list[str], palette, least: float = 0.0) -> np.ndarray:
+    """The image with each object's pixels in a colour of its own, its box, its class and (where it has one) its score.
+
+    objects: anything with labels, boxes, mask(k) and perhaps scores; those of a score below `least` are not drawn. The
+    best is on top. Returns (H, W, 3) uint8.
+    Example: report.draw_objects(image, ts.detect(model, image), names, palette)
+    """
+    from PIL import Image, ImageDraw
+
+    scores = getattr(objects, "scores", None)
+    seen, colours = _rgb(image).copy(), np.asarray(palette)[1:] if len(palette) > 2 else np.asarray(palette)
+    drawn = [k for k in range(len(objects)) if scores is None or scores[k] >= least]
+    own = {k: colours[(objects.labels[k] - 1 + 7 * k) % len(colours)] for k in drawn}
+    for k in drawn[::-1]:
+        inside = objects.mask(k) > 0
+        seen[inside] = np.rint(0.5 * seen[inside] + 0.5 * own[k]).astype(np.uint8)
+    sheet = Image.fromarray(seen)
+    draw = ImageDraw.Draw(sheet)
+    for k in drawn[::-1]:
+        x1, y1, x2, y2 = objects.boxes[k].tolist()
+        colour = tuple(own[k].tolist())
+        draw.rectangle((x1, y1, max(x2 - 1, x1), max(y2 - 1, y1)), outline=colour)
+        text = names[objects.labels[k]] + (f" {scores[k]:.2f}" if scores is not None else "")
+        at = (max(x1, 0), max(y1 - 11, 0))
+        draw.rectangle(draw.textbbox(at, text, _font(10)), fill=colour)
+        draw.text(at, text, INK if sum(colour) > 380 else PAPER, _font(10))
+    return np.asarray(sheet)
+
+
+def object_samples(path: str | Path, rows: list[tuple], names: list[str], palette, cell: int = 256) -> None:
+    """Draw truth | found, one row an image: rows of (image, objects, detections), see `draw_objects`.
+
+    Raises: ValueError without rows.
+    """
+    if not rows:
+        raise ValueError("object_samples: no rows; give at least one (image, objects, detections)")
+    pictures = []
+    for image, objects, found in rows:
+        size = (cell, max(1, round(cell * image.shape[0] / image.shape[1])))
+        both = (draw_objects(image, each, names, palette, 0.5) for each in (objects, found))
+        pictures.append([_scaled(each, size, smooth=image.shape[1] > cell) for each in both])
+    sheet, draw = _sheet(2 * cell + 3 * GAP, LINE + GAP + sum(row[0].height + GAP for row in pictures))
+    for i, title in enumerate(("truth", "found, score 0.5 and above")):
+        draw.text((GAP + i * (cell + GAP), GAP // 2), title, INK, _font(12))
+    y = LINE + GAP
+    for row in pictures:
+        for i, picture in enumerate(row):
+            sheet.paste(picture, (GAP + i * (cell + GAP), y))
+        y += row[0].height + GAP
+    _write(path, sheet)
+
+
+def ap_table(names: list[str], classes: dict[int, dict[str, float]], ids) -> str:
+    """Lines 'name  AP  AP50  AR100'; a class that does not occur has a dash. classes: see `metrics.coco_table`."""
+    width = max([5, *map(len, names)])
+    lines = [f"{'class':{width}}      AP    AP50   AR100"]
+    for k, name in enumerate(names):
+        if k:
+            row = classes[ids[k]]
+            cells = (f"{v:8.4f}" if np.isfinite(v) else "       -" for v in row.values())
+            lines.append(f"{name:{width}}" + "".join(cells))
+    return "\n".join(lines)
+
+
 def curves(path: str | Path, losses, steps: list[int], curves: dict[str, list[float]]) -> None:
     """Draw the loss of every step on the left, and validation curves in [0, 1] on the right.
 

@@ -1,4 +1,5 @@
-"""The command line: tinyseg train | eval | predict | crf | check | weaken | models | devices. One command, one file.
+"""The command line: tinyseg train | eval | predict | crf | check | convert | weaken | models | devices. One command,
+one file.
 
 A command is a module with `add(commands)`, which declares its options, and the function that carries it out. One that
 fails prints one paragraph and ends with status 1 (2 where the command itself makes no sense); with TINYSEG_DEBUG=1 it
@@ -12,10 +13,10 @@ import shlex
 import sys
 
 from .. import __version__
-from . import check, crf, devices, evaluate, models, predict, train, weaken
+from . import check, convert, crf, devices, evaluate, models, predict, train, weaken
 from .common import UsageError
 
-COMMANDS = (train, evaluate, predict, crf, check, weaken, models, devices)  # in the order of --help
+COMMANDS = (train, evaluate, predict, crf, check, convert, weaken, models, devices)  # in the order of --help
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,14 +17,17 @@ def add(commands) -> None:
 def evaluate(options) -> int:
     """tinyseg eval"""
     from .. import report
-    from ..evaluate import evaluate
+    from ..evaluate import evaluate, evaluate_objects
+    from ..train.instance import open_set as open_objects_set
     from ..train.semantic import open_set
 
     model, progress = load_model(options), progress_line()
+    objects = getattr(model, "task", "semantic") == "instance"
     last = model_file(options.model).with_name("last.npz")
     run = options_of(last) if options.data is None and last.is_file() else {}
     data, split = options.data or run.get("data"), options.split or run.get("val_split") or "val"
-    dataset = open_set(argparse.Namespace(data=data, scale=model.info.scale), split)
+    opened = open_objects_set if objects else open_set
+    dataset = opened(argparse.Namespace(data=data, scale=model.info.scale), split)
     expected, found = model.info.class_names, list(dataset.class_names)
     if found != expected:
         raise ValueError(
@@ -32,6 +35,9 @@ def evaluate(options) -> int:
             f"{_some(expected)}; cure: --data DIR, the data it was trained on"
         )
     progress.say(f"{data or 'synthetic shapes'}, {split}: {len(dataset)} images")
+    if objects:
+        tell_objects(evaluate_objects(model, dataset, progress, pictures=0), model, progress)
+        return 0
     result = evaluate(model, dataset, progress, views(options), boundary=True, pictures=0)
     progress.say(report.class_table(model.info.class_names, result["iou"], result["share"]))
     progress.say(
@@ -43,6 +49,17 @@ def evaluate(options) -> int:
         f"{len(dataset)} images" + (f", resized by {model.info.scale:g}" if model.info.scale != 1 else "")
     )
     return 0
+
+
+def tell_objects(result: dict, model, progress) -> None:
+    """COCO's table: AP of each class, then the twelve numbers of masks and of boxes."""
+    from ..report import ap_table
+
+    progress.say(ap_table(model.info.class_names, result["classes"], result["category_ids"]))
+    progress.say("\n         masks    boxes")
+    for name, value in result["mask"].items():
+        progress.say(f"{name:6}{value:8.4f} {result['box'][name]:8.4f}")
+    progress.say(f"{len(result['results'])} detections")
 
 
 def _some(names) -> str:

@@ -49,6 +49,8 @@ def cost(options, model) -> str:
     from .. import models as known
     from ..estimate import estimate
 
+    if getattr(model, "task", "semantic") == "instance":
+        return "work and memory depend on how many objects are found"
     valid = getattr(model, "valid_size", lambda n: n)
     size = tuple(valid(n) for n in (options.size * 2)[:2])
     found = estimate(lambda: known.create(options.name, options.classes, options.channels), size, options.batch,

@@ -17,6 +17,7 @@ def add(commands) -> None:
     p.add_argument("--overlay", action="store_true", help="also NAME_overlay.png, the classes over the picture")
     p.add_argument("--probabilities", action="store_true", help="also NAME.npz with (H, W, K) float32")
     p.add_argument("--crf", metavar="SETTINGS", help=f"refine by a dense CRF: {names()}, own or a .json of settings")
+    p.add_argument("--score", type=float, default=0.5, metavar="S", help="objects of at least this score (0.5)")
     prediction_options(p)
 
 
@@ -28,6 +29,8 @@ def predict(options) -> int:
     _refuse_overwriting(options)
     settings = settings_of(options.crf, options.model) if options.crf else None
     model, progress = load_model(options), progress_line()
+    if getattr(model, "task", "semantic") == "instance":
+        return predict_objects(options, model, progress)
     palette = files.palette_of(np.asarray(model.info.palette))
     options.out.mkdir(parents=True, exist_ok=True)
     for path in options.images:
@@ -50,6 +53,36 @@ def predict(options) -> int:
         share = np.bincount(mask.ravel(), minlength=len(model.info.class_names)) / mask.size
         seen = [f"{model.info.class_names[k]} {100 * share[k]:.1f} %" for k in np.argsort(-share) if share[k] > 0]
         progress.say(f"{target}  {mask.shape[0]} x {mask.shape[1]} (height x width)  {', '.join(seen[:5])}")
+    return 0
+
+
+def predict_objects(options, model, progress) -> int:
+    """For a model that finds objects: NAME.png with a number for each object, and results.json, COCO's results."""
+    import json
+
+    from ..data import image as files
+    from ..detect import detect
+    from ..evaluate import coco_results
+    from ..report import draw_objects
+
+    if options.probabilities or options.crf:
+        raise UsageError("--probabilities and --crf are for classes of pixels; scores of objects are in results.json")
+    palette, names, results = files.palette_of(np.asarray(model.info.palette)), model.info.class_names, []
+    options.out.mkdir(parents=True, exist_ok=True)
+    for path in options.images:
+        image = files.read_image(path, len(model.info.mean) if len(model.info.mean) in (1, 3) else None)
+        found = detect(model, image, options.score)
+        target = options.out / f"{path.stem}.png"
+        files.write_mask(target, found.instances(), files.voc_palette())
+        if options.overlay:
+            seen = draw_objects(image, found, names, palette[: len(names)])
+            files.write_image(options.out / f"{path.stem}_overlay.png", seen)
+        results += [{**r, "file_name": path.name} for r in coco_results(found, path.stem, range(len(names)))]
+        told = [f"{names[found.labels[k]]} {found.scores[k]:.2f}" for k in range(min(len(found), 5))]
+        told += [f"and {len(found) - 5} more"] * (len(found) > 5)
+        progress.say(f"{target}  {len(found)} objects: {', '.join(told) or 'none'}")
+    (options.out / "results.json").write_text(json.dumps(results))
+    progress.say(f"{options.out / 'results.json'}  {len(results)} objects; category_id: the number of the class")
     return 0
 
 

@@ -71,7 +71,7 @@ def add(commands) -> None:
     add("--schedule", choices=["constant", "poly", "cosine", "step"], help="of the learning rate (poly)")
     add("--warmup", type=int, metavar="STEPS", help="in which the learning rate rises from 0 (0; 50 for the shapes)")
     add("--weight-decay", type=float, metavar="W", help="of filters, not of biases (0.01)")
-    add("--clip", type=float, metavar="NORM", help="longest gradient allowed; 0: any (0)")
+    add("--clip", type=float, metavar="NORM", help="longest gradient allowed; 0: any (0; 10 for objects)")
     add("--epochs", type=count, metavar="N", help="passes over the training images (30; 5 over the shapes)")
     add("--steps", type=count, metavar="N", help="steps in all, instead of --epochs")
     add("--seed", type=int, help="of weights, order and augmentation (0)")
@@ -127,12 +127,16 @@ def complete(options) -> argparse.Namespace:
     check_supervision(full)
     if "none" in full.augment:
         full.augment = []
+    objects = finds_objects(full.model)
     if full.steps is None and full.epochs is None:
-        full.epochs = 5 if demo else 30
+        full.epochs = (2 if objects else 5) if demo else 30
     if not full.recipe:  # whose rate may depend on the number of pixels
-        full.lr = full.lr or (0.01 if full.optimizer == "sgd" else 0.004 if demo else 0.001)
+        adam = 0.002 if objects else 0.004 if demo else 0.001
+        full.lr = full.lr or (0.01 if full.optimizer == "sgd" else adam)
     if full.warmup is None:
-        full.warmup = 50 if demo and not full.recipe else 0
+        full.warmup = 50 if (demo or objects) and not full.recipe else 0
+    if objects and "clip" not in given:
+        full.clip = 10.0
     full.width = full.width or (16 if demo and full.model == "unet" else None)
     full.out = full.out or str(
         fresh(Path("runs") / f"{full.model}-{'shapes' if demo else Path(full.data).resolve().name}")
@@ -140,6 +144,13 @@ def complete(options) -> argparse.Namespace:
     if not full.resume and has_steps(Path(full.out) / "last.npz"):
         raise UsageError(f"{full.out} already holds a run; cure: --resume to go on with it, or another --out")
     return full
+
+
+def finds_objects(model: str) -> bool:
+    """Whether a model is one of objects, not of classes of pixels."""
+    from .. import models
+
+    return getattr(models.MODELS.get(model), "task", "semantic") == "instance"
 
 
 def check_supervision(full: argparse.Namespace) -> None:

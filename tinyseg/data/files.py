@@ -78,6 +78,10 @@ class Files:
         """The i-th sample's name: its file's name without ending."""
         return self.items[i].name
 
+    def file_name(self, i: int) -> str:
+        """The i-th image's file."""
+        return self.items[i].image.name
+
     def __getitem__(self, i: int) -> Sample:
         item = self.items[i]
         image = read_image(item.image, self.in_channels)

@@ -3,12 +3,16 @@
 from pathlib import Path
 
 from .camvid import CamVid
+from .coco import Coco
 from .files import Files
 from .folder import Folder
+from .penn_fudan import PennFudan
+from .polygons import Polygons
 from .sample import DataError
 from .voc import VOC
 
-LAYOUTS = (VOC, CamVid, Folder)  # tried in this order
+LAYOUTS = (VOC, CamVid, PennFudan, Folder)  # tried in this order
+OBJECTS = (Coco, Polygons)  # annotations of objects, tried before them where objects are asked for
 
 
 def open(path: str | Path, split: str = "train", *, scale: float | None = None,
@@ -41,3 +45,17 @@ def layout_of(path: str | Path) -> type[Files]:
         raise DataError(f"{path}: no such folder; a data set is a folder with {expected}")
     found = ", ".join(sorted(p.name + "/" * p.is_dir() for p in path.iterdir())[:12]) or "nothing"
     raise DataError(f"{path}: no data set found here; expected {expected}; found {found}")
+
+
+def open_objects(path: str | Path, split: str = "train", *, scale: float | None = None,
+                 in_channels: int | None = None) -> Files | Coco | Polygons:
+    """Open a data set whose samples say what the objects are: COCO JSON, LabelMe, VIA, or masks with instances.
+
+    Arguments and errors: see `open`; `data.objects_of(sample)` gives the objects, whatever the layout.
+    Example: train = open_objects("coco", "train"); objects_of(train[0]).boxes
+    """
+    path = Path(path)
+    for layout in OBJECTS if path.exists() else ():
+        if path.is_file() or layout.recognises(path):
+            return layout(path, split, scale=scale, in_channels=in_channels)
+    return open(path, split, scale=scale, in_channels=in_channels)

@@ -7,7 +7,7 @@ to the bit.
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event, Lock
@@ -45,6 +45,7 @@ class Loader:
     transform: called as transform(sample, rng). Images become float32 by `to_float` (uint8 / 255, uint16 / 65535),
         unless the transform ends in `Normalize`. workers: threads; 0 loads in the consumer's thread.
     cache_bytes: samples read once are kept, before the transform, until this much memory is used.
+    collate: makes a batch of samples: `stack`, or `stack_objects` for images of different sizes with their objects.
     wait_seconds: the time that the consumer has waited for data so far.
 
     Raises: DataError naming the sample, in the consumer's thread, where a sample cannot be made or sizes differ.
@@ -52,7 +53,8 @@ class Loader:
     """
 
     def __init__(self, dataset, batch_size: int = 8, shuffle: bool = True, seed: int = 0, workers: int = 2,
-                 transform: Transform | None = None, drop_last: bool = False, cache_bytes: int = 1 << 30):
+                 transform: Transform | None = None, drop_last: bool = False, cache_bytes: int = 1 << 30,
+                 collate: Callable | None = None):
         if batch_size < 1 or workers < 0 or seed < 0:
             raise ValueError(f"Loader: batch_size={batch_size}, workers={workers}, seed={seed}, "
                              "but >= 1, >= 0, >= 0 are expected")
@@ -61,6 +63,7 @@ class Loader:
                             "use a smaller batch_size" + (" or drop_last=False" if drop_last else ""))
         self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
         self.workers, self.transform, self.drop_last = workers, transform, drop_last
+        self.collate = collate or stack
         self.epoch, self.wait_seconds = 0, 0.0
         self._cache, self._cache_room, self._lock = {}, cache_bytes, Lock()
 
@@ -110,7 +113,7 @@ class Loader:
             if stop.is_set():
                 return None
             samples.append(self._sample(epoch, position, position if order is None else int(order[position])))
-        return stack(samples)
+        return self.collate(samples)
 
     def _sample(self, epoch, position, index):
         try:

@@ -19,6 +19,7 @@ class Sample:
     Shapes: image (H, W, C), C = 1 or 3, uint8 or uint16 as read from a file, float32 after `Normalize`;
         mask (H, W) int32 class ids, 255 = ignore; instances (H, W) int32, 0 = no object, 1.. = objects;
         weights (H, W) float32, a factor on the loss of each pixel (the border map of the U-Net paper);
+        objects: the objects of the picture, which may overlap (see `data.objects`);
         tags (K,) bool, which classes the image shows; boxes (B, 5) float32: x1, y1, x2, y2 in pixels, class.
     supervision: what the image is labelled by: "masks", "scribbles", "points", "boxes" or "tags". With boxes and tags
         the mask is 255 everywhere.
@@ -34,6 +35,7 @@ class Sample:
     tags: np.ndarray | None = None
     boxes: np.ndarray | None = None
     supervision: str = "masks"
+    objects: "Objects | None" = None  # noqa: F821  (objects.py, which imports this file)
 
     def __post_init__(self):
         if self.image.ndim != 3 or self.image.shape[2] not in (1, 3):
@@ -44,11 +46,15 @@ class Sample:
             if labels is not None and labels.shape != self.image.shape[:2]:
                 raise DataError(f"sample '{self.name}': {what} has shape {labels.shape} but the image is "
                                 f"{self.image.shape}: give both the same height and width")
+        if self.objects is not None and tuple(self.objects.size) != self.image.shape[:2]:
+            raise DataError(f"sample '{self.name}': its objects are of an image of {self.objects.size} but the image "
+                            f"is {self.image.shape}: give both the same height and width")
 
     @property
     def arrays(self) -> list[np.ndarray]:
         """The arrays that are there."""
         every = (self.image, self.mask, self.instances, self.weights, self.tags, self.boxes)
+        every += () if self.objects is None else self.objects.arrays
         return [array for array in every if array is not None]
 
     @property
@@ -69,7 +75,8 @@ class Sample:
 
         return replace(self, image=on_image(self.image), mask=labels(self.mask, IGNORE),
                        instances=labels(self.instances, 0), weights=labels(self.weights, 0),
-                       boxes=None if self.boxes is None else self._moved_boxes(on_labels))
+                       boxes=None if self.boxes is None else self._moved_boxes(on_labels),
+                       objects=None if self.objects is None else self.objects.map(on_labels))
 
     def _moved_boxes(self, on_labels):
         moved = []

@@ -52,6 +52,41 @@ class RandomScale:
 
 
 @dataclass(frozen=True)
+class ResizeShortest:
+    """The shorter side to `shortest` pixels, but the longer one to at most `longest`. He et al. 2017: 800 and 1333."""
+
+    shortest: int | None = 800
+    longest: int = 1333
+
+    def __call__(self, sample: Sample, rng: np.random.Generator | None = None) -> Sample:
+        return _resize(sample, shortest_size(sample.image.shape[:2], self.shortest, self.longest))
+
+
+def shortest_size(size: tuple[int, int], shortest: int | None, longest: int) -> tuple[int, int]:
+    """The size (H, W) with a shorter side of `shortest` (None: as it is) and a longer one of at most `longest`."""
+    scale = 1.0 if shortest is None else shortest / min(size)
+    scale = min(scale, longest / max(size))
+    return tuple(max(1, int(n * scale)) for n in size)
+
+
+@dataclass(frozen=True)
+class LargeScaleJitter:
+    """Fit the image into `size`, resize it by a factor between low and high, cut or pad to `size` at a random place.
+
+    Ghiasi et al., "Simple copy-paste is a strong data augmentation", CVPR 2021, section 4.1.
+    """
+
+    size: Size
+    low: float = 0.1
+    high: float = 2.0
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        have, want = sample.image.shape[:2], as_size(self.size)
+        scale = min(w / h for w, h in zip(want, have)) * rng.uniform(self.low, self.high)
+        return RandomCrop(self.size)(_resize(sample, tuple(max(1, round(n * scale)) for n in have)), rng)
+
+
+@dataclass(frozen=True)
 class RandomCrop:
     """A window of `size` pixels at a random place; a smaller image is padded on all sides, at a random place too."""
 

@@ -17,6 +17,7 @@ from .deeplab_v3plus import DeepLabV3PlusResNet50, DeepLabV3PlusResNet101, DeepL
 from .dilated import DilatedFrontend, Dilation7, Dilation8, Dilation10
 from .fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s, FCN32sAlexNet
 from .fcn_resnet import FCNResNet50, FCNResNet101
+from .mask_rcnn import MaskRCNN, MaskRCNNResNet18FPN, MaskRCNNResNet50FPN, MaskRCNNResNet101FPN
 from .pspnet import PSPNet50, PSPNet101
 from .recipe import Recipe
 from .refinenet import RefineNet50, RefineNet101, RefineNet152
@@ -59,6 +60,9 @@ MODELS = {
     "deeplabv3plus_resnet50": DeepLabV3PlusResNet50,
     "deeplabv3plus_resnet101": DeepLabV3PlusResNet101,
     "deeplabv3plus_xception65": DeepLabV3PlusXception65,
+    "mask_rcnn_resnet18_fpn": MaskRCNNResNet18FPN,
+    "mask_rcnn_resnet50_fpn": MaskRCNNResNet50FPN,
+    "mask_rcnn_resnet101_fpn": MaskRCNNResNet101FPN,
 }
 
 __all__ = [
@@ -88,6 +92,10 @@ __all__ = [
     "MultiScaleLargeFOV",
     "PSPNet101",
     "PSPNet50",
+    "MaskRCNN",
+    "MaskRCNNResNet18FPN",
+    "MaskRCNNResNet50FPN",
+    "MaskRCNNResNet101FPN",
     "Recipe",
     "RefineNet101",
     "RefineNet152",

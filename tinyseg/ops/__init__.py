@@ -6,6 +6,7 @@ Operators take tensors, arrays and numbers, and return tensors. Images are (N,H,
 from ..tensor import Tensor
 from .avg_pool2d import adaptive_avg_pool2d, avg_pool2d
 from .batch_norm import batch_norm, batch_norm_relu
+from .boxes import batched_nms, box_iou, match_boxes, nms
 from .conv import conv2d, conv2d_batch_norm, conv2d_relu, conv_transpose2d
 from .cross_entropy import cross_entropy
 from .dropout import dropout, dropout2d
@@ -40,9 +41,11 @@ from .elementwise import (
 )
 from .interpolate import interpolate
 from .local_response_norm import local_response_norm
+from .masks import crop_masks, paste_masks
 from .matmul import matmul
 from .max_pool2d import max_pool2d, max_unpool2d
 from .reduce import logsumexp, max, mean, min, sum, var
+from .roi_align import multiscale_roi_align, roi_align
 from .shape import (
     broadcast_to,
     center_crop,
@@ -75,6 +78,9 @@ __all__ = [
     # convolution, pooling, sampling
     "adaptive_avg_pool2d", "avg_pool2d", "conv2d", "conv2d_batch_norm", "conv2d_relu", "conv_transpose2d",
     "interpolate", "max_pool2d", "max_unpool2d",
+    # boxes and masks of objects
+    "batched_nms", "box_iou", "crop_masks", "match_boxes", "multiscale_roi_align", "nms", "paste_masks",
+    "roi_align",
     # normalisation, losses
     "batch_norm", "batch_norm_relu", "cross_entropy", "dropout", "dropout2d", "local_response_norm", "log_softmax",
     "softmax",

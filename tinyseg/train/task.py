@@ -69,7 +69,12 @@ class Task:
 
 def task_of(options: Namespace) -> Task:
     """The task of the options."""
+    from .. import models
+    from .instance import Instance
     from .semantic import Semantic
     from .weak import WeaklySupervised
+
+    if getattr(models.MODELS.get(options.model), "task", "semantic") == "instance":
+        return Instance(options)
 
     return WeaklySupervised(options) if options.supervision != ["masks"] else Semantic(options)

@@ -12,7 +12,7 @@ number. A class that never occurs has no score: it is nan, and means leave it ou
 
 import numpy as np
 
-from .distance import distance_transform
+from ..distance import distance_transform
 
 
 class ConfusionMatrix:
