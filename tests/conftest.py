@@ -1,4 +1,4 @@
-"""Hypothesis profiles (HYPOTHESIS_PROFILE=ci|deep) and the devices under test (--device cpu --device emulated).
+"""Hypothesis profiles (HYPOTHESIS_PROFILE=ci|few|deep) and the devices under test (--device cpu --device emulated).
 
 The emulated device may be named with the order of its threads: emulated:reversed, emulated:random.
 """
@@ -15,6 +15,7 @@ from tinyseg.device import Emulated
 
 _common = dict(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 settings.register_profile("ci", derandomize=True, database=None, max_examples=25, **_common)
+settings.register_profile("few", derandomize=True, database=None, max_examples=6, **_common)
 settings.register_profile("deep", max_examples=1000, **_common)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 

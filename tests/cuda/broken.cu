@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(96) GRID(3) collectives(int32 *y, float *z) {
   out[3] = __shfl_up_sync(~0u, lane, 1) + 100 * __shfl_sync(~0u, lane, 5, 8);
   out[4] = __popc(__activemask());
   out[5] = lane < 20 ? __shfl_down_sync((1u << 20) - 1, lane, 4) : 0;
-  out[6] = (int32)block_sum((double)t);
+  out[6] = (int32)block_sum((double)t) + 10000 * (int32)block_sum((double)(t % 2));
   out[7] = block_min(100 - t);
   z[blockIdx.x * 96 + t] = __shfl_xor_sync(~0u, (float)lane, 16);
 }

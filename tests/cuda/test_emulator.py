@@ -90,7 +90,7 @@ def test_collective_operations(order, seed):
             np.where(lane == 0, 0, lane - 1) + 100 * (lane // 8 * 8 + 5),
             np.full(96, 32),
             np.where(lane < 16, lane + 4, np.where(lane < 20, y[0, :, 5], 0)),  # from lanes 20 to 23: undefined
-            np.full(96, t.sum()),
+            np.full(96, t.sum() + 10000 * 48),
             np.full(96, 5),
         ],
         axis=-1,

@@ -150,7 +150,6 @@ static Fiber *take_fiber() {
   mprotect(memory, PAGE, PROT_NONE);  // a stack that overflows is a crash
   f->stack = memory + PAGE;
   prepare(f);
-  if (under_tsan()) f->tsan = __tsan_create_fiber(0);
   return all_fibers[fiber_count++] = f;
 }
 
@@ -234,11 +233,23 @@ static void wake(int t) {
   ready[(first_ready + ready_count++) % threads] = t;
 }
 
+// In random order half of the blocks pick any thread at any time; the others give each thread a priority at random and
+// always go on with the highest, so that some threads stay far behind (Burckhardt et al. 2010).
+static bool by_priority;
+static uint32_t priority[MOST_THREADS];
+
+static int candidate(int i) {
+  return i < ready_count ? ready[(first_ready + i) % threads] : fresh[i - ready_count];
+}
+
 static int next_thread() {  // -1: none can go on
   if (order == RANDOM) {
     int count = ready_count + fresh_count;
     if (!count) return -1;
     int k = random_below(count);
+    if (by_priority)
+      for (int i = 0; i < count; i++)
+        if (priority[candidate(i)] > priority[candidate(k)]) k = i;
     if (k < ready_count) {
       int &slot = ready[(first_ready + k) % threads], t = slot;
       slot = ready[(first_ready + --ready_count) % threads];
@@ -510,14 +521,20 @@ static void fill_with_nan(void *from, size_t bytes) {  // what is read before it
 }
 
 static void tell_tsan_of_a_new_block() {
-  // Fibers are made here, by the main one, since a fiber inherits the clock of the one that makes it.
+  // Its fibers are made here, by the main one, since a fiber inherits the clock of the one that makes it. TSan gives a
+  // new fiber the number of one that is gone, and then takes the accesses of the two for those of one thread; so those
+  // of the last blocks are kept.
+  constexpr int BLOCKS = 4;
+  static void *of_block[BLOCKS][MOST_THREADS];
+  static int block;
+  block = (block + 1) % BLOCKS;
   idle_fibers = nullptr;
   while (fiber_count < threads) take_fiber();
   idle_fibers = nullptr;
   for (int i = 0; i < threads; i++) {
     Fiber *f = all_fibers[i];
-    __tsan_destroy_fiber(f->tsan);
-    f->tsan = __tsan_create_fiber(0);
+    if (void *before = of_block[block][i]) __tsan_destroy_fiber(before);
+    f->tsan = of_block[block][i] = __tsan_create_fiber(0);
     forget_accesses(f->stack, STACK_BYTES);
     give_fiber(f);
   }
@@ -545,6 +562,8 @@ static void run_block() {
     warp[w].returned = 0;
     for (auto &m : warp[w].meeting) m.used = false;
   }
+  if (order == RANDOM) by_priority = random_below(2);
+  for (int t = 0; order == RANDOM && t < threads; t++) priority[t] = random_below(~0u);
   if (under_tsan()) tell_tsan_of_a_new_block();
   fill_with_nan(dynamic_memory, dynamic_bytes);
   for (int i = 0; i < static_shared_count; i++) fill_with_nan((void *)static_shared[i].begin, static_shared[i].bytes);

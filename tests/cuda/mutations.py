@@ -1,0 +1,119 @@
+"""Deletes each barrier and each bounds test of the .cu files in turn: the tests must notice.
+
+    python -m tests.cuda.mutations [words of names]
+
+A mutant of ops/foo.cu is run by tests/ops/test_foo.py on the emulated device with its threads in random order, in a
+child process, since it may crash or hang. A survivor is a line that no test needs, or a test that is missing.
+"""
+
+import dataclasses
+import os
+import re
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import tinyseg as ts
+from tinyseg.cuda import source
+
+from .forked import forked
+
+PACKAGE, TESTS = Path(ts.__file__).parent, Path(__file__).parents[1]
+
+# Where the tests of a file are, if not in the file of its name.
+ELSEWHERE = {
+    "ops/conv/plain.cu": ["ops/conv/test_conv2d.py"],
+    "ops/conv/depthwise.cu": ["ops/conv/test_conv2d.py"],
+    "ops/conv/direct.cu": ["ops/conv/test_conv2d.py"],
+    "ops/optimizer.cu": ["test_optim.py"],
+    "ops/max_pool2d.cu": ["cuda/test_late_checks.py", "ops/test_max_pool2d.py"],
+    "ops/cross_entropy.cu": ["cuda/test_late_checks.py", "ops/test_cross_entropy.py"],
+    "cuda/common.cuh": ["cuda/test_emulator.py"],
+}
+
+MUTATIONS = [
+    re.compile(r"__syncthreads\(\);|__syncwarp\(\);|cp_wait<\d+>\(\);"),
+    re.compile(r"if \([^;{}]*\) continue;"),  # what lies outside is skipped
+    re.compile(r"(?<=[(\s])(?:0 <= [\w\[\]]+ && )?[\w\[\]]+ < [A-Z]\w* \? "),  # outside counts as something else
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mutant:
+    """A file with one piece of it blanked out."""
+
+    path: Path
+    begin: int
+    end: int
+    text: str
+
+    @property
+    def name(self) -> str:
+        original = self.path.read_text()
+        line = original.count("\n", 0, self.begin) + 1
+        return f"{self.path.relative_to(PACKAGE)}:{line} without {original[self.begin : self.end].strip()}"
+
+    @property
+    def tests(self) -> list[str]:
+        room = self.path.relative_to(PACKAGE)
+        named = ELSEWHERE.get(room.as_posix(), [(room.parent / f"test_{room.stem}.py").as_posix()])
+        return [str(TESTS / name) for name in named]
+
+
+def mutants(path: Path) -> list[Mutant]:
+    text = path.read_text()
+    code = re.sub(r"//[^\n]*|#define(?:[^\n]*\\\n)*[^\n]*", lambda m: re.sub(r"[^\n]", " ", m[0]), text)
+    found = []
+    for pattern in MUTATIONS:
+        for m in pattern.finditer(code):
+            instead = "true ? " if m[0].endswith("? ") else ";"
+            found.append(Mutant(path, m.start(), m.end(), text[: m.start()] + instead + text[m.end() :]))
+    return found
+
+
+def survives(mutant: Mutant) -> bool:
+    """Whether the tests pass with it."""
+
+    def run():
+        original, headers = source.source, source.HEADERS
+        if mutant.path.suffix == ".cuh":  # the kernels' own folder comes first among the folders of headers
+            folder = Path(tempfile.mkdtemp(prefix="mutant-"))
+            for header in headers.glob("*.cuh"):
+                (folder / header.name).write_text(header.read_text())
+            (folder / mutant.path.name).write_text(mutant.text)
+            source.HEADERS = folder
+            from tinyseg.cuda import emulator
+
+            emulator.HEADERS = folder
+        else:
+
+            def mutated(path, types, wide):
+                found = original(path, types, wide)
+                return dataclasses.replace(found, text=mutant.text) if path == mutant.path else found
+
+            source.source = mutated
+        os.environ["HYPOTHESIS_PROFILE"] = "few"
+        return pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--device", "emulated:random", *mutant.tests])
+
+    return forked(run, seconds=120) == 0
+
+
+def main(words) -> int:
+    files = sorted([*PACKAGE.rglob("*.cu"), PACKAGE / "cuda" / "common.cuh"])
+    chosen = [m for path in files for m in mutants(path) if not words or any(w in m.name for w in words)]
+    start = time.monotonic()
+    survivors = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for mutant, alive in zip(chosen, pool.map(survives, chosen)):
+            print(f"{mutant.name}: {'SURVIVES' if alive else 'noticed'}", flush=True)
+            survivors += [mutant] if alive else []
+    print(f"{len(chosen)} mutants, {len(survivors)} survive ({time.monotonic() - start:.0f} s)")
+    return bool(survivors) or not chosen
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

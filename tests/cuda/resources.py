@@ -1,0 +1,60 @@
+"""Compiles every kernel for three architectures and lists what each occupies: `python -m tests.cuda.resources` writes
+resources.txt, which test_resources.py holds the kernels to.
+
+A line for each kernel and architecture: registers a thread, bytes of static shared memory a block. None may spill.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import tinyseg as ts
+from tinyseg.cuda import nvrtc
+from tinyseg.cuda.source import source, sources
+
+TABLE = Path(__file__).with_name("resources.txt")
+PACKAGE = Path(ts.__file__).parent
+
+
+def architectures() -> list[str]:
+    """sm_80, sm_90 and the newest that this NVRTC knows."""
+    return ["sm_80", "sm_90", f"sm_{nvrtc.architectures()[-1]}"]
+
+
+def measured() -> dict[tuple[str, str], nvrtc.Resources]:
+    """(kernel, architecture) -> what it occupies, for every .cu of the package; those for wide arrays compile too."""
+    jobs = []
+    for path in sorted(PACKAGE.rglob("*.cu")):
+        units = sources(path)
+        jobs += [(path, units, architecture) for architecture in architectures()]
+        jobs.append((path, [source(u.path, u.types, True) for u in units], None))
+
+    def work(job):
+        path, units, architecture = job
+        binary = nvrtc.compile(units, architecture or "sm_80")
+        if architecture is None:
+            return {}
+        room = path.relative_to(PACKAGE).as_posix()
+        return {(f"{room} {kernel}", architecture): r for kernel, r in binary.resources.items()}
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return {key: r for found in pool.map(work, jobs) for key, r in found.items()}
+
+
+def written(found) -> str:
+    """The table as text."""
+    lines = [f"NVRTC {nvrtc.version()}", ""]
+    lines += [f"{k}  {a}  {r.registers} registers  {r.shared} bytes" for (k, a), r in sorted(found.items())]
+    return "\n".join(lines) + "\n"
+
+
+def read() -> tuple[str, dict[tuple[str, str], tuple[int, int]]]:
+    """The version of NVRTC, and (kernel, architecture) -> (registers, shared bytes), as the table has them."""
+    version, _, *lines = TABLE.read_text().splitlines()
+    rows = [line.split("  ") for line in lines]
+    return version.split()[1], {(k, a): (int(r.split()[0]), int(s.split()[0])) for k, a, r, s in rows}
+
+
+if __name__ == "__main__":
+    TABLE.write_text(written(measured()))
+    print(f"{TABLE}: {len(read()[1])} rows")
