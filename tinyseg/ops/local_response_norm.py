@@ -43,20 +43,24 @@ class LocalResponseNorm(Function):
         if not x.ndim:
             raise ValueError("local_response_norm: x has no axis of channels; expected (..., C)")
         y = self.device.empty(x.shape, x.dtype)
-        self.device.launch(lrn_forward, self._rows(y), self._rows(x), *self._numbers(-self.beta), self.size)
+        self.device.launch(lrn_forward, self._rows(y), self._rows(x), *self._numbers(-self.beta), *self._sizes())
         return y
 
     def backward(self, dy):
         dy = self.device.xp.ascontiguousarray(dy)
         x, (k, scale, power) = self.x, self._numbers(-self.beta)
         r, dx = self.device.empty(x.shape, x.dtype), self.device.empty(x.shape, x.dtype)
-        self.device.launch(lrn_ratio, self._rows(r), self._rows(dy), self._rows(x), k, scale, power, self.size)
+        self.device.launch(lrn_ratio, self._rows(r), self._rows(dy), self._rows(x), k, scale, power, *self._sizes())
         rows = [self._rows(a) for a in (dx, dy, x, r)]
-        self.device.launch(lrn_backward, *rows, k, scale, power, self.size)
+        self.device.launch(lrn_backward, *rows, k, scale, power, *self._sizes())
         return dx
 
     def _rows(self, a):
         return a.reshape(a.size // max(a.shape[-1], 1), a.shape[-1])
+
+    def _sizes(self):
+        C = self.x.shape[-1]
+        return self.x.size // max(C, 1), C, self.size
 
     def _numbers(self, power):
         number = self.x.dtype.type
@@ -64,9 +68,8 @@ class LocalResponseNorm(Function):
 
 
 @kernel
-def lrn_forward(y, x, k, scale, power, size):
+def lrn_forward(y, x, k, scale, power, M, C, size):
     """y = x s^power. Parallel over rows."""
-    M, C = x.shape
     for m in prange(M):
         for c in range(C):
             s = k
@@ -76,9 +79,8 @@ def lrn_forward(y, x, k, scale, power, size):
 
 
 @kernel
-def lrn_ratio(r, dy, x, k, scale, power, size):
+def lrn_ratio(r, dy, x, k, scale, power, M, C, size):
     """r = dy x s^(power-1). Parallel over rows."""
-    M, C = x.shape
     for m in prange(M):
         for c in range(C):
             s = k
@@ -88,9 +90,8 @@ def lrn_ratio(r, dy, x, k, scale, power, size):
 
 
 @kernel
-def lrn_backward(dx, dy, x, r, k, scale, power, size):
+def lrn_backward(dx, dy, x, r, k, scale, power, M, C, size):
     """dx = dy s^power + 2 power scale x (sum of r over the windows that x is in). Parallel over rows."""
-    M, C = x.shape
     two = k - k + 2  # in k's own precision
     for m in prange(M):
         for c in range(C):
