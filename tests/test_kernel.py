@@ -140,7 +140,7 @@ def test_a_kernel_has_a_name_a_docstring_and_a_twin():
 
 
 def test_float32_kernels_stay_in_float32(device):
-    from tinyseg.ops.elementwise import relu_flat
+    from tinyseg.ops.activation import relu_flat
 
     x = device.array(np.linspace(-1, 1, 100), np.float32)
     y = device.empty(100, np.float32)

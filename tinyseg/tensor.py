@@ -336,7 +336,7 @@ def _contiguous(device: Device, array):
 
 
 def _sum(device: Device, a, b):
-    return import_module(".ops.elementwise", __package__).sum_of(device, a, b)  # a kernel where the arrays are large
+    return import_module(".ops.arithmetic", __package__).sum_of(device, a, b)  # a kernel where the arrays are large
 
 
 def _add_to_leaf(leaf: Tensor, grad, given: set[int]) -> None:

@@ -4,41 +4,26 @@ Operators take tensors, arrays and numbers, and return tensors. Images are (N,H,
 """
 
 from ..tensor import Tensor
+from .activation import leaky_relu, log_sigmoid, relu, sigmoid, softplus, tanh
+from .arithmetic import abs, add, astype, div, exp, log, mul, neg, pow, sqrt, sub
 from .avg_pool2d import adaptive_avg_pool2d, avg_pool2d
 from .batch_norm import batch_norm, batch_norm_relu
 from .boxes import batched_nms, box_iou, match_boxes, nms
+from .choice import (
+    clip,
+    equal,
+    greater,
+    greater_equal,
+    less,
+    less_equal,
+    maximum,
+    minimum,
+    not_equal,
+    where,
+)
 from .conv import conv2d, conv2d_batch_norm, conv2d_relu, conv_transpose2d
 from .cross_entropy import cross_entropy
 from .dropout import dropout, dropout2d
-from .elementwise import (
-    abs,
-    add,
-    astype,
-    clip,
-    div,
-    equal,
-    exp,
-    greater,
-    greater_equal,
-    leaky_relu,
-    less,
-    less_equal,
-    log,
-    log_sigmoid,
-    maximum,
-    minimum,
-    mul,
-    neg,
-    not_equal,
-    pow,
-    relu,
-    sigmoid,
-    softplus,
-    sqrt,
-    sub,
-    tanh,
-    where,
-)
 from .interpolate import interpolate
 from .local_response_norm import local_response_norm
 from .masks import crop_masks, paste_masks

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...precision import is_exact, narrow_type
 from ...tensor import Function, Tensor
-from ..elementwise import relu_backward_flat, relu_flat
+from ..activation import relu_backward_flat, relu_flat
 from .depthwise import depthwise_backward_w, depthwise_backward_x, depthwise_forward
 from .direct import add_columns, filter_gradient_tiles, gather_tiles, pack_filters, pad_columns, sum_parts
 from .geometry import Geometry, Options
