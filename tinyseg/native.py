@@ -22,6 +22,7 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import carray, from_dtype, get_num_threads, njit, types
+from numba.core import cgutils
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
@@ -31,11 +32,29 @@ from .jit import cache_folder, log, stamp
 _OPTIONS = dict(error_model="numpy", fastmath={"contract", "nsz"})
 _word = ir.IntType(64)
 SHARE, SHARES = "_share", "_shares"  # the arguments that a body gets before its own
+NATURAL = "_natural"  # the name in it of `natural`
 
 
 def device_function(body):
     """See `kernel.device_function`."""
     return njit(body, no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
+
+
+@intrinsic
+def natural(typing_context, i):
+    """natural(i) -> i, which LLVM may take not to be negative.
+
+    A negative index counts from the end, so LLVM would have to ask of each whether it is, and could load a run of
+    numbers only one by one.
+    """
+
+    def emit(context, builder, signature, args):
+        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(1)])
+        assume = cgutils.get_or_insert_function(builder.module, kind, "llvm.assume")
+        builder.call(assume, [builder.icmp_signed(">=", args[0], ir.Constant(args[0].type, 0))])
+        return args[0]
+
+    return i(i), emit
 
 
 class Native:
@@ -158,8 +177,10 @@ def _share_of(body) -> tuple[FunctionType, bool]:
         ends = f"({count}) * {SHARE} // {SHARES}", f"({count}) * ({SHARE} + 1) // {SHARES}"
         loop.args = [ast.parse(end, mode="eval").body for end in ends]
         definition.args.args[:0] = [ast.arg(SHARE), ast.arg(SHARES)]
-    scope = {}
-    exec(compile(ast.fix_missing_locations(tree), body.__code__.co_filename, "exec"), body.__globals__, scope)
+    for loop in (node for node in ast.walk(definition) if isinstance(node, ast.For) and node.iter in loops):
+        loop.body.insert(0, ast.parse(f"{ast.unparse(loop.target)} = {NATURAL}({ast.unparse(loop.target)})").body[0])
+    scope = {NATURAL: natural}
+    exec(compile(ast.fix_missing_locations(tree), body.__code__.co_filename, "exec"), body.__globals__ | scope, scope)
     return scope[body.__name__], bool(loops)
 
 

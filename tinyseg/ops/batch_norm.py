@@ -17,7 +17,7 @@ from ..tensor import Function, Tensor
 from .checks import floats
 from .statistics import RUN, Runs, merge
 
-WIDE = 64  # fewer channels than this: several pixels make one row, so that vectors are full
+WIDE = 512  # fewer channels than this: several pixels make one row, so that loops are long
 
 
 def batch_norm(x, running_mean, running_var, weight, bias, training, momentum=0.1, eps=1e-5) -> Tensor:

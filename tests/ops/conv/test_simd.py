@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import pytest
 
-from tinyseg.ops.conv.simd import COLUMNS, ENTRY, LANES, ROWS, VECTORS, address, multiply_tile
+from tinyseg.ops.conv.simd import COLUMNS, ENTRY, LANES, ROWS, VECTORS, add_rows, address, copy_floats, multiply_tile
 
 
 @numba.njit
@@ -18,7 +18,8 @@ def call_multiply_tile(out, c_rows, a, panel, table, start, taps, run, a_step, a
     rows = np.empty(ROWS, np.int64)
     for m in range(ROWS):
         rows[m] = address(out) + c_rows[m] * 4
-    multiply_tile(address(entries), taps, run, a_step * 4, a_shift * 4, address(panel), address(rows), c_shift * 4,
+    multiply_tile(address(entries), taps, run, a_step * 4, a_shift * 4, address(panel), panel.shape[1] * 4,
+                  address(rows), c_shift * 4,
                   address(start), accumulate)  # fmt: skip
 
 
@@ -33,22 +34,56 @@ def test_the_tile_fits_the_registers():
 def test_the_sum(taps, run, a_step, accumulate):
     rng = np.random.default_rng(taps)
     a = rng.standard_normal(2000).astype(np.float32)
-    panel = rng.standard_normal((max(taps, 1) * run + 1, COLUMNS)).astype(np.float32)
+    width = COLUMNS + 5 * accumulate
+    panel = rng.standard_normal((max(taps, 1) * run + 1, width)).astype(np.float32)
     start = rng.standard_normal(COLUMNS).astype(np.float32)
     out = rng.standard_normal((ROWS, COLUMNS + 8)).astype(np.float32)
     table = np.zeros((taps, ENTRY), np.int64)
-    table[:, 0] = rng.permutation(taps) * run * COLUMNS  # where a tap's B stands in the panel
+    table[:, 0] = rng.permutation(taps) * run * width  # where a tap's B stands in the panel
     table[:, 1:] = rng.integers(0, 1900, (taps, ROWS))  # rows of A lie anywhere
     expected = out.astype(np.float64)
     tile = expected[:, 3 : 3 + COLUMNS]
     if not accumulate:
         tile[:] = start
     for t in range(taps):
-        first = table[t, 0] // COLUMNS
+        first = table[t, 0] // width
         for i in range(run):
-            tile += np.outer(a[table[t, 1:] + 2 + i * a_step], panel[first + i].astype(np.float64))
+            tile += np.outer(a[table[t, 1:] + 2 + i * a_step], panel[first + i, :COLUMNS].astype(np.float64))
     c_rows = np.arange(ROWS) * (COLUMNS + 8)
     call_multiply_tile(out, c_rows, a, panel, table, start, taps, run, a_step, 2, 3, accumulate)
     np.testing.assert_allclose(out, expected, atol=2e-5)
     beside = np.r_[:3, 3 + COLUMNS : COLUMNS + 8]
     assert np.array_equal(out[:, beside], expected[:, beside])
+
+
+@numba.njit
+def call_copy_floats(target, source, count, room):
+    copy_floats(address(target) + 4, address(source), count, room)
+
+
+@pytest.mark.parametrize("count, room", [(0, 0), (0, 1), (1, 1), (3, 40), (LANES, LANES), (2 * LANES + 3,) * 2])
+def test_copy_floats(count, room):
+    source = np.arange(1, 200, dtype=np.float32)
+    target = np.full(200, -1, np.float32)
+    call_copy_floats(target, source, count, room)
+    expected = np.full(200, -1, np.float32)
+    expected[1 : 1 + room] = 0
+    expected[1 : 1 + count] = source[:count]
+    assert np.array_equal(target, expected)
+
+
+@numba.njit
+def call_add_rows(sums, squares, rows, table, count, channels):
+    for i in range(count):
+        table[i] = address(rows[i])
+    add_rows(address(table), count, 8, channels, address(rows[0]) + 8, address(sums), address(squares))
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_add_rows(count):
+    rows = np.random.default_rng(0).standard_normal((8, 3 * LANES + 2)).astype(np.float32)
+    sums, squares = np.ones((2, 3 * LANES), np.float32)
+    call_add_rows(sums, squares, rows, np.empty(8, np.int64), count, 3 * LANES)
+    d = rows[:count, 2:].astype(np.float64) - rows[0, 2:]
+    np.testing.assert_allclose(sums, 1 + d.sum(0), rtol=1e-5)
+    np.testing.assert_allclose(squares, 1 + (d * d).sum(0), rtol=1e-5)

@@ -17,7 +17,9 @@ import numpy as np
 from numba import prange
 
 from ...kernel import device_function, kernel
-from .simd import COLUMNS, ENTRY, LANES, ROWS, address, keep, multiply_tile, transpose_block
+from .simd import COLUMNS, ENTRY, LANES, ROWS, address, copy_floats, keep, multiply_tile, transpose_block
+
+SELDOM = 12  # times that a panel of dy is read: up to here it is read where it lies
 
 
 @kernel
@@ -51,10 +53,8 @@ def pack_filters(panels, w, R, S, C, K, groups, transposed):
         else:
             width = min(COLUMNS, Kg - first)
             for i in range(run):
-                for j in range(width):
-                    panels[g, at, tap, i, j] = w[r, s, i, g * Kg + first + j]
-                for j in range(width, COLUMNS):
-                    panels[g, at, tap, i, j] = 0
+                to = address(panels) + (((g * count + at) * taps + tap) * run + i) * COLUMNS * 4
+                copy_floats(to, address(w) + ((tap * C + i) * K + g * Kg + first) * 4, width, COLUMNS)
 
 
 @device_function
@@ -137,13 +137,12 @@ def _gather_block(out, a, panels, start, zeros, job, N, AH, AW, AC, OH, OW, OC, 
                 entries = address(table) + tile * taps * ENTRY * 8
                 rows = address(c_rows) + tile * ROWS * 8
                 if width == COLUMNS:
-                    multiply_tile(entries, used[tile], run, 4, g * run * 4, panel, rows, c_shift, first, 0)
+                    multiply_tile(entries, used[tile], run, 4, g * run * 4, panel, COLUMNS * 4, rows, c_shift, first, 0)
                 else:  # the last channels: a whole tile would write over the next pixel
-                    multiply_tile(entries, used[tile], run, 4, g * run * 4, panel, address(edge_rows), 0, first, 0)
+                    multiply_tile(entries, used[tile], run, 4, g * run * 4, panel, COLUMNS * 4, address(edge_rows), 0,
+                                  first, 0)  # fmt: skip
                     for m in range(min(ROWS, count - tile * ROWS)):
-                        at = (c_rows[tile * ROWS + m] - address(out)) // 4 + g * Kg + p * COLUMNS
-                        for k in range(width):
-                            out[at + k] = edge[m, k]
+                        copy_floats(c_rows[tile * ROWS + m] + c_shift, edge_rows[m], width, width)
     keep(nowhere)
 
 
@@ -172,11 +171,13 @@ def _gradient_job(part, dy, x, rows_from, rows_to, panels_from, panels_to, H, W,
         k0 = at // per_group * Kg + at % per_group * COLUMNS
         k1 = min(k0 + COLUMNS, (at // per_group + 1) * Kg)
         for row in range(taps * M):
-            for k in range(k0, k1):
-                part[row * K + k] = 0
+            copy_floats(address(part) + (row * K + k0) * 4, 0, 0, k1 - k0)
     table = np.empty(taps * block * ENTRY, np.int64)
     used = np.empty(taps, np.int64)
-    packed = np.empty(block * Q * COLUMNS, np.float32)
+    # a panel of dy is packed, unless it is read so seldom that this would cost more than its rows' distance
+    seldom = taps * ((M + ROWS - 1) // ROWS) <= SELDOM and Kg % COLUMNS == 0
+    b_step = K * 4 if seldom else COLUMNS * 4
+    packed = np.empty(1 if seldom else block * Q * COLUMNS, np.float32)
     edge = np.empty((ROWS, COLUMNS), np.float32)
     zero = np.zeros(COLUMNS, np.float32)
     nowhere = np.empty(COLUMNS, np.float32)
@@ -195,7 +196,7 @@ def _gradient_job(part, dy, x, rows_from, rows_to, panels_from, panels_to, H, W,
                 h = p * stride_h - pad_h + r * dil_h
                 if 0 <= h and h < H:
                     entry = (tap * block + n_used) * ENTRY
-                    table[entry] = (i * Q + q0) * COLUMNS * 4
+                    table[entry] = (i * Q + q0) * b_step
                     base = address(x) + ((n * H + h) * W + q0 * stride_w - pad_w + s * dil_w) * XC * 4
                     for m in range(ROWS):
                         table[entry + 1 + m] = base + min(m, M - 1) * 4
@@ -205,12 +206,11 @@ def _gradient_job(part, dy, x, rows_from, rows_to, panels_from, panels_to, H, W,
             g = at // per_group
             k0 = g * Kg + at % per_group * COLUMNS
             width = min(COLUMNS, (g + 1) * Kg - k0)
-            for i in range(rows * Q):
-                source = (row * Q + i) * K + k0
-                for j in range(width):
-                    packed[i * COLUMNS + j] = dy[source + j]
-                for j in range(width, COLUMNS):
-                    packed[i * COLUMNS + j] = 0
+            panel = address(dy) + (row * Q * K + k0) * 4
+            if not seldom:
+                for i in range(rows * Q):
+                    copy_floats(address(packed) + i * b_step, panel + i * K * 4, width, COLUMNS)
+                panel = address(packed)
             for tap in range(taps):
                 first_w = (tap % S) * dil_w - pad_w
                 q0 = max(0, -(first_w // stride_w))
@@ -223,18 +223,18 @@ def _gradient_job(part, dy, x, rows_from, rows_to, panels_from, panels_to, H, W,
                     c_shift = ((tap * M + c0) * K + k0) * 4
                     a_shift = (g * M + c0) * 4
                     if width < COLUMNS:
-                        multiply_tile(entries, used[tap], q1 - q0, stride_w * XC * 4, a_shift, address(packed),
+                        multiply_tile(entries, used[tap], q1 - q0, stride_w * XC * 4, a_shift, panel, b_step,
                                       address(edge_rows), 0, address(zero), 0)  # fmt: skip
                         for m in range(c - c0, min(ROWS, M - c0)):
                             for j in range(width):
                                 part[(tap * M + c0 + m) * K + k0 + j] += edge[m, j]
                     elif c + ROWS <= M:
-                        multiply_tile(entries, used[tap], q1 - q0, stride_w * XC * 4, a_shift, address(packed),
+                        multiply_tile(entries, used[tap], q1 - q0, stride_w * XC * 4, a_shift, panel, b_step,
                                       address(c_rows), c_shift, address(zero), 1)  # fmt: skip
                     else:
                         for m in range(ROWS):
                             last_rows[m] = c_rows[m] if c - c0 <= m and m < M - c0 else address(nowhere) - c_shift
-                        multiply_tile(entries, used[tap], q1 - q0, stride_w * XC * 4, a_shift, address(packed),
+                        multiply_tile(entries, used[tap], q1 - q0, stride_w * XC * 4, a_shift, panel, b_step,
                                       address(last_rows), c_shift, address(zero), 1)  # fmt: skip
 
 
@@ -258,12 +258,9 @@ def filter_gradient_tiles(parts, dy, x, N, H, W, XC, M, P, Q, K, R, S, stride_h,
 def pad_columns(out, x, rows, W, C, left, width):
     """Rows of W pixels laid into rows of `width` pixels from column `left`, zeros beside them. Parallel over rows."""
     for row in prange(rows):
-        for i in range(left * C):
-            out[row * width * C + i] = 0
-        for i in range(W * C):
-            out[(row * width + left) * C + i] = x[row * W * C + i]
-        for i in range((left + W) * C, width * C):
-            out[row * width * C + i] = 0
+        to = address(out) + row * width * C * 4
+        copy_floats(to, 0, 0, left * C)
+        copy_floats(to + left * C * 4, address(x) + row * W * C * 4, W * C, (width - left) * C)
 
 
 @kernel

@@ -82,10 +82,10 @@ def _emit_tile_function(module) -> ir.Function:
     name = f"multiply_tile_{ROWS}x{VECTORS}x{LANES}"
     if name in module.globals:
         return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_i64] * 10), name)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_i64] * 11), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
-    table, taps, run, a_step, a_shift, panel, c_rows, c_shift, start, accumulate = function.args
+    table, taps, run, a_step, a_shift, panel, b_step, c_rows, c_shift, start, accumulate = function.args
     fma = cgutils.get_or_insert_function(
         module, ir.FunctionType(_vector, [_vector] * 3), f"llvm.fma.v{LANES}f32"
     )
@@ -131,7 +131,7 @@ def _emit_tile_function(module) -> ir.Function:
 
     b.position_at_end(block["fetch"])
     entry = b.mul(t, number(ENTRY))
-    b_first = b.inttoptr(b.add(panel, load_i64(table, entry)), _f32.as_pointer())
+    b_first = b.inttoptr(b.add(panel, load_i64(table, entry)), ir.IntType(8).as_pointer())
     a = [
         b.inttoptr(b.add(load_i64(table, b.add(entry, number(1 + m))), a_shift), ir.IntType(8).as_pointer())
         for m in range(ROWS)
@@ -140,7 +140,7 @@ def _emit_tile_function(module) -> ir.Function:
 
     # ... for each step of the run: VECTORS loads of B, ROWS broadcasts of A, ROWS * VECTORS multiply-adds
     b.position_at_end(block["step"])
-    i, offset, b_row = b.phi(_i64), b.phi(_i64), b.phi(_f32.as_pointer())
+    i, offset, b_row = b.phi(_i64), b.phi(_i64), b.phi(ir.IntType(8).as_pointer())
     inner = {at: b.phi(_vector) for at in tile}
     for phi, value in ((i, number(0)), (offset, number(0)), (b_row, b_first)):
         phi.add_incoming(value, block["fetch"])
@@ -150,7 +150,7 @@ def _emit_tile_function(module) -> ir.Function:
 
     b.position_at_end(block["body"])
     vectors = [
-        b.load(b.bitcast(b.gep(b_row, [number(LANES * j)]), _vector.as_pointer()), align=4) for j in range(VECTORS)
+        b.load(b.bitcast(b.gep(b_row, [number(4 * LANES * j)]), _vector.as_pointer()), align=4) for j in range(VECTORS)
     ]
     for m in range(ROWS):
         element = broadcast(b.bitcast(b.gep(a[m], [offset]), _f32.as_pointer()))
@@ -158,7 +158,7 @@ def _emit_tile_function(module) -> ir.Function:
             inner[m, j].add_incoming(b.call(fma, [element, vectors[j], inner[m, j]]), block["body"])
     i.add_incoming(b.add(i, number(1)), block["body"])
     offset.add_incoming(b.add(offset, a_step), block["body"])
-    b_row.add_incoming(b.gep(b_row, [number(COLUMNS)]), block["body"])
+    b_row.add_incoming(b.gep(b_row, [b_step]), block["body"])
     b.branch(block["step"])
 
     b.position_at_end(block["next"])
@@ -175,12 +175,12 @@ def _emit_tile_function(module) -> ir.Function:
 
 
 @intrinsic
-def multiply_tile(typing_context, table, taps, run, a_step, a_shift, panel, c_rows, c_shift, start, accumulate):
+def multiply_tile(typing_context, table, taps, run, a_step, a_shift, panel, b_step, c_rows, c_shift, start, accumulate):
     """The micro-kernel; every argument an int64, addresses and steps in bytes.
 
     table       taps entries of ENTRY numbers: offset of the tap's B in the panel, address of each of ROWS rows of A
     run         length of the inner sum; a_step: from A[t, m, i] to A[t, m, i + 1]; a_shift: added to every row of A
-    panel       address of B, whose rows are COLUMNS floats apart
+    panel       address of B, whose rows of COLUMNS floats are b_step bytes apart
     c_rows      address of ROWS addresses: where the rows of C lie (several may be one row that nobody reads);
                 c_shift: added to each
     start       address of COLUMNS floats from which every row of C starts, unless accumulate is 1: then from C
@@ -190,7 +190,53 @@ def multiply_tile(typing_context, table, taps, run, a_step, a_shift, panel, c_ro
         builder.call(_emit_tile_function(builder.module), args)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 10), emit
+    return types.void(*[types.int64] * 11), emit
+
+
+@intrinsic
+def copy_floats(typing_context, target, source, count, room):
+    """target[i] = source[i] for i < count, 0 for count <= i < room; addresses, and numbers of floats.
+
+    A loop over arrays would do, but that an index computed from variables may be negative as far as Numba knows: then
+    it counts from the end, and the loop becomes one of gathered loads.
+    """
+
+    def emit(context, builder, signature, args):
+        b, module = builder, builder.module
+        target, source, count, room = args
+        mask_type = ir.VectorType(ir.IntType(1), LANES)
+        lanes = ir.Constant(ir.VectorType(_i64, LANES), list(range(LANES)))
+        zero = ir.Constant(_vector, [0.0] * LANES)
+        masked_load, masked_store = (
+            cgutils.get_or_insert_function(module, ir.FunctionType(result, kinds), f"llvm.masked.{op}.v{LANES}f32.p0")
+            for op, result, kinds in (
+                ("load", _vector, [_vector.as_pointer(), _i32, mask_type, _vector]),
+                ("store", ir.VoidType(), [_vector, _vector.as_pointer(), _i32, mask_type]),
+            )
+        )
+
+        def at(base, chunk):
+            return b.inttoptr(b.add(base, b.mul(chunk, ir.Constant(_i64, 4 * LANES))), _vector.as_pointer())
+
+        def below(end, chunk):
+            rest = b.sub(end, b.mul(chunk, ir.Constant(_i64, LANES)))
+            undefined = ir.Constant(ir.VectorType(_i64, LANES), ir.Undefined)
+            one = b.insert_element(undefined, rest, ir.Constant(_i32, 0))
+            rest = b.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_i32, LANES), [0] * LANES))
+            return b.icmp_signed("<", lanes, rest)
+
+        whole = b.sdiv(count, ir.Constant(_i64, LANES))
+        with cgutils.for_range(b, whole) as chunk:
+            b.store(b.load(at(source, chunk.index), align=4), at(target, chunk.index), align=4)
+        rest = b.sub(b.sdiv(b.add(room, ir.Constant(_i64, LANES - 1)), ir.Constant(_i64, LANES)), whole)
+        with cgutils.for_range(b, rest) as chunk:
+            i = b.add(whole, chunk.index)
+            align = ir.Constant(_i32, 4)
+            value = b.call(masked_load, [at(source, i), align, below(count, i), zero])
+            b.call(masked_store, [value, at(target, i), align, below(room, i)])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), emit
 
 
 @intrinsic
