@@ -50,8 +50,8 @@ def real(root: Path):
         print(f"{file.stem}: {graph.count} superpixels, E = {energy.total:.1f}; {shares}; runs/08_{file.stem}.png")
 
 
-def synthetic(steps=(300, 100, 100)):
-    """Three turns on the shapes: how good the labels are that the network learns from, and how good it is."""
+def synthetic(steps=(200, 60)):
+    """Two turns on the shapes: how good the labels are that the network learns from, and how good it is."""
     train, val = Shapes(size=48, length=80, seed=1), Shapes(size=48, length=20, seed=2)
     samples = [train[i] for i in range(len(train))]
     scribbles = [weaken.scribbles(s.mask, s.instances, width=2, seed=i) for i, s in enumerate(samples)]

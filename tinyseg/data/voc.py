@@ -30,18 +30,18 @@ class VOC(Files):
     @staticmethod
     def recognises(path: Path) -> bool:
         """Whether the directories of this layout are there."""
-        root = _root(path)
+        root = root_of(path)
         return (root / "JPEGImages").is_dir() and any((root / masks).is_dir() for masks in MASKS)
 
     @staticmethod
     def splits(path: Path) -> list[str]:
         """The splits that can be asked for, beside 'all'."""
-        return text_splits(_root(path) / "ImageSets" / "Segmentation")
+        return text_splits(root_of(path) / "ImageSets" / "Segmentation")
 
     @staticmethod
     def find(path: Path, split: str) -> list[Item]:
         """The files of a split, None for those that are missing; DataError where there is no such split."""
-        root = _root(path)
+        root = root_of(path)
         masks = {stem: file for folder in MASKS for stem, file in by_stem(root / folder).items()}
         images = by_stem(root / "JPEGImages")
         annotated = {stem: file for stem, file in images.items() if stem in masks}  # VOC has photos for other tasks too
@@ -52,12 +52,12 @@ class VOC(Files):
     @staticmethod
     def labels_of(path: Path, masks: list[Path]) -> Labels:
         """VOC's classes, or those of class_names.txt; in masks saved as RGB, VOC's colours."""
-        named = class_file(_root(path))
+        named = class_file(root_of(path))
         names, colours = read_classes(named) if named else (CLASSES, None)
         return Labels(names, colours=voc_palette() if colours is None else colours)
 
 
-def _root(path):
+def root_of(path: Path) -> Path:
     """The folder that holds JPEGImages, or the path itself."""
     places = (path, path / "VOC2012", path / "VOCdevkit" / "VOC2012")
     return next((place for place in places if (place / "JPEGImages").is_dir()), path)

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from . import weaken
-from .image import header, listed
-from .resample import as_size
+from .image import listed, read_image
 from .sample import IGNORE, DataError, Sample
+from .voc import root_of
 from .weak_files import background_of, read_coco_boxes, read_scribbles, read_tags, read_voc_boxes
 
 KINDS = ("masks", "scribbles", "points", "boxes", "tags")
@@ -50,7 +50,7 @@ class Weak:
         root, names = self.path, self.class_names
         self.drawn = {kind: _by_name(root / kind, (".txt", ".xml", ".png")) for kind in ("scribbles", "points")}
         self.coco = read_coco_boxes(root / "boxes.json", names) if (root / "boxes.json").is_file() else {}
-        folder = root / "boxes" if (root / "boxes").is_dir() else root / "Annotations"
+        folder = root / "boxes" if (root / "boxes").is_dir() else root_of(root) / "Annotations"
         self.voc = _by_name(folder, (".xml",)) if "boxes" in self.kinds else {}
         self.tags = read_tags(root / "tags.txt", names) if (root / "tags.txt").is_file() else {}
         bare = [self.name(i) for i in range(len(self)) if self.kind(i) is None]
@@ -116,7 +116,9 @@ class Weak:
         name = self.name(i)
         if kind == "tags":
             return self.tags[name]
-        whole = as_size(header(self.dataset.items[i].image)[1:])
+        whole = size
+        if self.dataset.scale is not None or self.dataset.size is not None:
+            whole = read_image(self.dataset.items[i].image).shape[:2]
         if kind == "boxes":
             boxes = self.coco[name] if name in self.coco else read_voc_boxes(self.voc[name], self.class_names)
             y, x = (n / m for n, m in zip(size, whole))

@@ -51,9 +51,8 @@ def segment_boxes(
     """Bbox-Seg's labels of one image, to train with as with a mask.
 
     The middle `core` of each box (by area) is its class and what no box covers is background, with `confidence`; the
-    rest of a box is its class or background, even odds. The dense CRF decides (settings of the authors' script, for
-    images of 500 pixels; the space it looks at, bilateral_sxy, should shrink with the images). A class never leaves
-    its boxes.
+    rest of a box is its class or background, even odds. The dense CRF decides, with the settings of the authors'
+    script. A class never leaves its boxes.
     Shapes: image (H,W,3) uint8, boxes (B,5) -> (H,W) int32.
     """
     size = image.shape[:2]

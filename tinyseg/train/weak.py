@@ -148,11 +148,7 @@ class Segmented:
         sample = self.dataset[i]
         if sample.supervision != "boxes":
             return sample
-        # the published width, 33 pixels for images of 500, in proportion
-        reach = 33 * max(sample.image.shape[:2]) / 500
-        mask = losses.segment_boxes(
-            sample.image, sample.boxes, self.num_classes, self.background, bilateral_sxy=max(reach, 3.0)
-        )
+        mask = losses.segment_boxes(sample.image, sample.boxes, self.num_classes, self.background)
         return replace(sample, mask=mask, boxes=None, supervision="masks")
 
 
