@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .twins_vgg import vgg_twin
+
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
@@ -34,7 +36,7 @@ def twin(name: str, num_classes: int, in_channels: int = 3, width: int = 64) -> 
         return DeepLabV3(depth, *plan)
     if name.startswith("deeplabv3plus"):
         return DeepLabV3Plus(depth, *plan)
-    return None
+    return vgg_twin(name, *plan)
 
 
 def torchvision_segmentation(name: str, num_classes: int, aux: bool) -> nn.Module | None:

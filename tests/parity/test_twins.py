@@ -7,12 +7,25 @@ import numpy as np
 import pytest
 
 import tinyseg as ts
+from tests.models.test_models import shake
 from tinyseg import nn
 
 torch = pytest.importorskip("torch")
 twins = pytest.importorskip("bench.twins", reason="bench/ is not beside the tests")
 
 NAMES = [
+    "fcn32s",
+    "fcn16s",
+    "fcn8s",
+    "fcn8s_atonce",
+    "fcn32s_alexnet",
+    "segnet",
+    "segnet_basic",
+    "segnet_bayesian",
+    "dilated_frontend",
+    "dilation7",
+    "dilation8",
+    "dilation10",
     "refinenet50",
     "pspnet50",
     "deeplabv1_largefov",
@@ -53,8 +66,9 @@ def last(t):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_equal_logits_and_gradients(name):
-    ours = ts.models.create(name, 5, width=8, seed=3)
-    theirs = twins.twin(name, 5, width=8)
+    width = 24 if name == "fcn32s_alexnet" else 8
+    ours = shake(ts.models.create(name, 5, width=width, seed=3))
+    theirs = twins.twin(name, 5, width=width)
     missing, unexpected = theirs.load_state_dict(tensors(ts.interop.to_torch(ours)), strict=False)
     assert not unexpected and all(key.endswith("num_batches_tracked") for key in missing)
     without_dropout(ours, theirs)
