@@ -1,10 +1,11 @@
 """Compiles every kernel for three architectures and lists what each occupies: `python -m tests.cuda.resources` writes
-resources.txt, which test_resources.py holds the kernels to.
+resources.txt, which test_resources.py holds the kernels to; with words behind it, for the files so named alone.
 
 A line for each kernel and architecture: registers a thread, bytes of static shared memory a block. None may spill.
 """
 
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,10 +22,15 @@ def architectures() -> list[str]:
     return ["sm_80", "sm_90", f"sm_{nvrtc.architectures()[-1]}"]
 
 
-def measured() -> dict[tuple[str, str], nvrtc.Resources]:
+def files(words=()) -> list[Path]:
+    """The .cu files of the package, or those whose names have one of some words."""
+    return [p for p in sorted(PACKAGE.rglob("*.cu")) if not words or any(w in str(p) for w in words)]
+
+
+def measured(words=()) -> dict[tuple[str, str], nvrtc.Resources]:
     """(kernel, architecture) -> what it occupies, for every .cu of the package; those for wide arrays compile too."""
     jobs = []
-    for path in sorted(PACKAGE.rglob("*.cu")):
+    for path in files(words):
         units = sources(path)
         jobs += [(path, units, architecture) for architecture in architectures()]
         jobs.append((path, [source(u.path, u.types, True) for u in units], None))
@@ -41,10 +47,10 @@ def measured() -> dict[tuple[str, str], nvrtc.Resources]:
         return {key: r for found in pool.map(work, jobs) for key, r in found.items()}
 
 
-def written(found) -> str:
+def written(rows) -> str:
     """The table as text."""
     lines = [f"NVRTC {nvrtc.version()}", ""]
-    lines += [f"{k}  {a}  {r.registers} registers  {r.shared} bytes" for (k, a), r in sorted(found.items())]
+    lines += [f"{k}  {a}  {regs} registers  {shared} bytes" for (k, a), (regs, shared) in sorted(rows.items())]
     return "\n".join(lines) + "\n"
 
 
@@ -55,6 +61,18 @@ def read() -> tuple[str, dict[tuple[str, str], tuple[int, int]]]:
     return version.split()[1], {(k, a): (int(r.split()[0]), int(s.split()[0])) for k, a, r, s in rows}
 
 
+def main(words) -> None:
+    again = {p.relative_to(PACKAGE).as_posix() for p in files(words)}
+    there = {p.relative_to(PACKAGE).as_posix() for p in files()}
+    rows = read()[1] if words else {}
+    rows = {key: row for key, row in rows.items() if key[0].split()[0] in there - again}
+    for (kernel, architecture), r in measured(words).items():
+        rows[kernel, architecture] = r.registers, r.shared
+        if r.spills:
+            print(f"{kernel} spills {r.spills} bytes on {architecture}")
+    TABLE.write_text(written(rows))
+    print(f"{TABLE}: {len(rows)} rows")
+
+
 if __name__ == "__main__":
-    TABLE.write_text(written(measured()))
-    print(f"{TABLE}: {len(read()[1])} rows")
+    main(sys.argv[1:])
