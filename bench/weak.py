@@ -18,6 +18,8 @@ import tinyseg as ts
 from tinyseg.cli import main
 from tinyseg.data import Shapes
 
+TAGS = ["--supervision", "tags", "--method"]
+AFFINITY = ["--crf-weight", "1"]
 # name: (labels made with these options of `weaken`, options of `train`)
 ROWS = {
     "masks": ([], []),
@@ -29,10 +31,12 @@ ROWS = {
     "boxes, Bbox-Rect": ([], ["--supervision", "boxes", "--method", "rect"]),
     "boxes, Bbox-EM-Fixed": ([], ["--supervision", "boxes", "--method", "box_em"]),
     "boxes, Bbox-Seg": ([], ["--supervision", "boxes", "--method", "seg"]),
-    "tags, MIL": ([], ["--supervision", "tags", "--method", "mil"]),
-    "tags, EM-Adapt": ([], ["--supervision", "tags", "--method", "em_adapt"]),
-    "tags, CCNN": ([], ["--supervision", "tags", "--method", "ccnn"]),
-    "tags and every eighth mask, CCNN": ([], ["--supervision", "tags", "--method", "ccnn", "--masked", "eighth"]),
+    "tags, MIL": ([], [*TAGS, "mil"]),
+    "tags, EM-Adapt": ([], [*TAGS, "em_adapt"]),
+    "tags, CCNN": ([], [*TAGS, "ccnn"]),
+    "tags, EM-Adapt + dense CRF loss": ([], [*TAGS, "em_adapt", *AFFINITY]),
+    "tags, CCNN + dense CRF loss": ([], [*TAGS, "ccnn", *AFFINITY]),
+    "tags and every eighth mask, CCNN": ([], [*TAGS, "ccnn", "--masked", "eighth"]),
 }
 CRF = dict(gaussian_sxy=1, gaussian_weight=3, bilateral_sxy=20, bilateral_srgb=13, bilateral_weight=5)
 
@@ -112,7 +116,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", metavar="DIR")
     parser.add_argument("--scale", type=float, default=0.5, help="of a data set's images (0.5)")
     parser.add_argument("--only", metavar="REGEX", default="", help="the rows whose name it is found in")
-    parser.add_argument("--budget", default="--width 8 --epochs 6 --batch 8 --lr 0.005", help="options of every row")
+    parser.add_argument("--budget", default="--width 8 --epochs 8 --batch 8 --lr 0.005", help="options of every row")
     parser.add_argument("--out", default="runs/weak")
     options = parser.parse_args()
     results = {}

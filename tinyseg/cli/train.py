@@ -12,7 +12,7 @@ TRAIN = {
     "optimizer": "adamw", "schedule": "poly", "warmup": None, "weight_decay": 0.01, "clip": 0.0, "class_weights": None,
     "loss": "cross_entropy", "seed": 0, "out": None, "save_every": 60.0, "resume": False, "amp": False,
     "cache": 1.0, "border_weights": False, "supervision": ["masks"], "method": None, "labels": None, "masked": 0,
-    "turns": 3, "scribble_length": 1.0, "scribble_width": 3, "crf_weight": 0.1, "crf_sxy": 100.0, "crf_srgb": 15.0,
+    "turns": 3, "scribble_length": 1.0, "scribble_width": 3, "crf_weight": None, "crf_sxy": 100.0, "crf_srgb": 15.0,
     "crf_pool": 2, "tag_pool": 4, "recipe": None, "init": None,
 }  # fmt: skip
 FREE_ON_RESUME = {
@@ -61,7 +61,8 @@ def add(commands) -> None:
     add("--turns", type=count, metavar="N", help="of scribblesup, labels and network in alternation (3)")
     add("--scribble-length", type=not_negative, metavar="PART", help="of the scribbles on the synthetic shapes (1)")
     add("--scribble-width", type=count, metavar="PIXELS", help="of the scribbles on the synthetic shapes (3)")
-    add("--crf-weight", type=not_negative, metavar="W", help="of the loss beside that of crf and ncut (0.1)")
+    add("--crf-weight", type=not_negative, metavar="W",
+        help="of a dense CRF loss beside any of weak labels (0.1 in crf, ncut; 0)")
     add("--crf-sxy", type=positive, metavar="PIXELS", help="how far that loss looks (100)")
     add("--crf-srgb", type=positive, metavar="LEVELS", help="how unlike colours may be for it, of 255 (15)")
     add("--crf-pool", type=count, metavar="N", help="it looks at images coarser by this factor (2)")

@@ -8,7 +8,8 @@ Each image is labelled by what it has (`Weak`), and its loss is that of its kind
     tags                mil, em_fixed, em_adapt, ccnn
     masks               --loss
 
-The loss of a batch is the mean over its images. Validation is against full masks.
+With --crf-weight the dense CRF loss stands beside those of boxes and tags too. The loss of a batch is the mean over its
+images. Validation is against full masks.
 """
 
 from argparse import Namespace
@@ -105,18 +106,31 @@ class WeaklySupervised(Semantic):
             if method == "pce":
                 return loss
             beside = losses.dense_crf_loss if method == "crf" else losses.normalized_cut_loss
-            s = self.options
-            sigmas = {"sigma_xy": s.crf_sxy, "sigma_rgb": s.crf_srgb, "pool": s.crf_pool}
-            return loss + s.crf_weight * beside(logits, self._pictures(batch, size), **sigmas)
-        if kind == "tags":
-            tags, options = np.stack(batch.tags), {"background": self.background}
-            if method == "mil":
-                return losses.mil(logits, tags)
-            if method == "em_fixed":
-                return losses.em_fixed(logits, tags, **options)
-            if method == "em_adapt":
-                return losses.em_adapt(logits, tags, seed=self.step, **options)
-            return losses.ccnn(logits, tags, pool=self.options.tag_pool, **options)
+            return loss + self._affinity(beside, logits, batch, 0.1)
+        of_tags = self._of_tags if kind == "tags" else self._of_boxes
+        return of_tags(method, logits, batch) + self._affinity(losses.dense_crf_loss, logits, batch, 0.0)
+
+    def _affinity(self, beside, logits, batch, usual):
+        """The loss that looks at the picture alone, by its weight; 0 where it has none."""
+        s = self.options
+        weight = usual if s.crf_weight is None else s.crf_weight
+        if not weight:
+            return 0.0
+        pictures = self._pictures(batch, logits.shape[1:3])
+        return weight * beside(logits, pictures, sigma_xy=s.crf_sxy, sigma_rgb=s.crf_srgb, pool=s.crf_pool)
+
+    def _of_tags(self, method, logits, batch):
+        tags, options = np.stack(batch.tags), {"background": self.background}
+        if method == "mil":
+            return losses.mil(logits, tags)
+        if method == "em_fixed":
+            return losses.em_fixed(logits, tags, **options)
+        if method == "em_adapt":
+            return losses.em_adapt(logits, tags, seed=self.step, **options)
+        return losses.ccnn(logits, tags, pool=self.options.tag_pool, **options)
+
+    def _of_boxes(self, method, logits, batch):
+        size = logits.shape[1:3]
         y, x = ((have - want) // 2 for have, want in zip(batch.masks.shape[1:3], size))
         boxes = [b - np.float32([x, y, x, y, 0]) for b in batch.boxes]
         if method == "rect":
