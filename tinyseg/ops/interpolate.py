@@ -159,19 +159,21 @@ def resample(y, x, first, start, weight, A, X, I, P, stripe):
             t, taps, source = start[p], start[p + 1] - start[p], first[p]
             for begin in range(0, I, BLOCK):
                 end = min(begin + BLOCK, I)
+                out = y[a, p, begin:end]
                 if taps == 0:
-                    for i in range(begin, end):
-                        y[a, p, i] = 0
+                    for i in range(len(out)):
+                        out[i] = 0
                 elif taps % 2 == 1:
-                    w0 = weight[t]
-                    for i in range(begin, end):
-                        y[a, p, i] = w0 * x[a, source, i]
+                    w0, x0 = weight[t], x[a, source, begin:end]
+                    for i in range(len(out)):
+                        out[i] = w0 * x0[i]
                 else:
                     w0, w1 = weight[t], weight[t + 1]
-                    for i in range(begin, end):
-                        y[a, p, i] = w0 * x[a, source, i] + w1 * x[a, source + 1, i]
+                    x0, x1 = x[a, source, begin:end], x[a, source + 1, begin:end]
+                    for i in range(len(out)):
+                        out[i] = w0 * x0[i] + w1 * x1[i]
                 for j in range(2 - taps % 2, taps, 2):
                     w0, w1 = weight[t + j], weight[t + j + 1]
-                    out, x0, x1 = y[a, p, begin:end], x[a, source + j, begin:end], x[a, source + j + 1, begin:end]
+                    x0, x1 = x[a, source + j, begin:end], x[a, source + j + 1, begin:end]
                     for i in range(len(out)):
                         out[i] += w0 * x0[i] + w1 * x1[i]

@@ -2,7 +2,8 @@
 
     y[n,p,q,c] = b[c] + sum_{r,s} w[r,s,0,c] x[n, p*stride + r*dilation - padding, q*stride + s*..., c]
 
-The inner loop runs over neighbouring channels, which a vector holds side by side. Memory, not arithmetic, is the limit.
+The inner loop runs over neighbouring channels, which a vector holds side by side. Memory, not arithmetic, is the limit,
+and so three taps (or pixels) go into each visit of the result.
 """
 
 from numba import prange
@@ -16,16 +17,23 @@ def depthwise_forward(y, x, w, b, N, H, W, C, P, Q, R, S, stride_h, stride_w, pa
     for row in prange(N * P):
         n, p = row // P, row % P
         for q in range(Q):
+            v0 = q * stride_w - pad_w
+            first, behind = max(0, -(v0 // dil_w)), min(S, -((v0 - W) // dil_w))  # taps inside the image
             for c in range(C):
                 y[n, p, q, c] = b[c]
             for r in range(R):
                 h = p * stride_h + r * dil_h - pad_h
                 if 0 <= h and h < H:
-                    for s in range(S):
-                        v = q * stride_w + s * dil_w - pad_w
-                        if 0 <= v and v < W:
-                            for c in range(C):
-                                y[n, p, q, c] += w[r, s, 0, c] * x[n, h, v, c]
+                    for s in range(first, behind - 2, 3):
+                        v, v1, v2 = v0 + s * dil_w, v0 + (s + 1) * dil_w, v0 + (s + 2) * dil_w
+                        for c in range(C):
+                            total = y[n, p, q, c] + w[r, s, 0, c] * x[n, h, v, c]
+                            total += w[r, s + 1, 0, c] * x[n, h, v1, c]
+                            y[n, p, q, c] = total + w[r, s + 2, 0, c] * x[n, h, v2, c]
+                    for s in range(behind - max(behind - first, 0) % 3, behind):
+                        v = v0 + s * dil_w
+                        for c in range(C):
+                            y[n, p, q, c] += w[r, s, 0, c] * x[n, h, v, c]
 
 
 @kernel
@@ -58,9 +66,16 @@ def depthwise_backward_w(parts, dy, x, N, H, W, C, P, Q, R, S, stride_h, stride_
                 h = p * stride_h + r * dil_h - pad_h
                 if 0 <= h and h < H:
                     for s in range(S):
-                        for q in range(Q):
-                            v = q * stride_w + s * dil_w - pad_w
-                            if 0 <= v and v < W:
-                                at = (r * S + s) * C
-                                for c in range(C):
-                                    parts[i, at + c] += x[n, h, v, c] * dy[n, p, q, c]
+                        v0 = s * dil_w - pad_w
+                        first, behind = max(0, -(v0 // stride_w)), min(Q, (W - 1 - v0) // stride_w + 1)
+                        tap = parts[i, (r * S + s) * C : (r * S + s + 1) * C]
+                        for q in range(first, behind - 2, 3):
+                            v, step = q * stride_w + v0, stride_w
+                            for c in range(C):
+                                total = tap[c] + x[n, h, v, c] * dy[n, p, q, c]
+                                total += x[n, h, v + step, c] * dy[n, p, q + 1, c]
+                                tap[c] = total + x[n, h, v + 2 * step, c] * dy[n, p, q + 2, c]
+                        for q in range(behind - max(behind - first, 0) % 3, behind):
+                            v = q * stride_w + v0
+                            for c in range(C):
+                                tap[c] += x[n, h, v, c] * dy[n, p, q, c]

@@ -8,7 +8,7 @@ import numpy as np
 from numba import prange
 
 from ...kernel import device_function, kernel
-from .simd import COLUMNS, ENTRY, ROWS, address, keep, multiply_tile
+from .simd import COLUMNS, ENTRY, ROWS, address, copy_floats, keep, multiply_tile
 from .transforms import transform_filter_gradient, transform_output_gradient
 from .winograd import POINTS, SKEW, SLAB, count_tiles, look, share_of_tiles, slices, tile_origin, transform_inputs
 
@@ -20,8 +20,7 @@ def _gradient_blocks(part, dy, x, x2, zeros, V, D, first, last, panel_first, pan
     v_slice, d_slice = block * C + SKEW, (panel_last - panel_first) * block * COLUMNS + SKEW
     points = (side + 2) * (side + 2)
     for row in range(9 * C):
-        for k in range(panel_first * COLUMNS, panel_last * COLUMNS):
-            part[row * K + k] = 0
+        copy_floats(address(part) + (row * K + panel_first * COLUMNS) * 4, 0, 0, (panel_last - panel_first) * COLUMNS)
     pixels, d_points = np.empty(POINTS, np.int64), np.empty(POINTS, np.int64)
     sums = np.empty((POINTS, SLAB * COLUMNS + SKEW), np.float32)
     sum_points, taps = np.empty(POINTS, np.int64), np.empty(9, np.int64)
