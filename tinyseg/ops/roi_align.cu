@@ -42,8 +42,8 @@ __global__ void roi_align_backward(T *__restrict__ dx, const T *__restrict__ dy,
       T top = start[2 * r], left = start[2 * r + 1];
       T bottom = top + P * step[2 * r], end = left + Q * step[2 * r + 1];
       // pixels that no point of this box can touch
-      if ((h < top - 1 && h < H - 2) || (h > bottom + 1 && h > 1)) continue;
-      if ((w < left - 1 && w < W - 2) || (w > end + 1 && w > 1)) continue;
+      if ((h < top - 1 && h < H - 2) || (h > bottom + 1 && h > 1)) continue;  // saves work
+      if ((w < left - 1 && w < W - 2) || (w > end + 1 && w > 1)) continue;  // saves work
       int32 S = points[2 * r], R = points[2 * r + 1];
       T share = T(1) / T(S * R > 1 ? S * R : 1);
       for (Index p = 0; p < P; p++) {
@@ -53,7 +53,7 @@ __global__ void roi_align_backward(T *__restrict__ dx, const T *__restrict__ dy,
           if (at.low == h) down += T(1) - T(at.weight);
           if (at.high == h && at.high != at.low) down += T(at.weight);
         }
-        if (down == 0) continue;
+        if (down == 0) continue;  // saves work
         for (Index q = 0; q < Q; q++) {
           T across = 0;
           for (int32 t = 0; t < R; t++) {
