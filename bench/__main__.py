@@ -8,17 +8,18 @@
     python -m bench --list                 names only
 
 PyTorch's figure is the best of its contiguous and channels_last layouts. The ratio is ours / PyTorch's: below 1 we are
-faster. A row behind its target is marked. Nothing is timed that does not compute what PyTorch and the definition do.
+faster. Structured prediction stands beside other libraries, which its rows name. A row behind its target is marked.
+Nothing is timed that does not compute what PyTorch (or that library) and the definition do.
 """
 
 import argparse
 import re
 import sys
 
-from . import convolution, elementwise, machine, process, unet
+from . import convolution, elementwise, machine, process, structured, unet
 from .case import Case, Disagreement, Result, Settings, torch
 
-ROOMS = (convolution, elementwise, unet, process)
+ROOMS = (convolution, elementwise, unet, process, structured)
 
 
 def main() -> int:

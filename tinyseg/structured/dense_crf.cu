@@ -2,9 +2,8 @@
 
 // q[n] = softmax(scores[n] + sum_j weight[n J + j] values[vertex[n J + j]]). A warp a point, a lane a class.
 template <class T>
-__global__ void mean_field(T *__restrict__ q, T *__restrict__ highest, const T *__restrict__ scores,
-                           const T *__restrict__ values, const int32 *__restrict__ vertex,
-                           const T *__restrict__ weight, Index N, Index J, Index K, Index run) {
+__global__ void mean_field(T *__restrict__ q, const T *__restrict__ scores, const T *__restrict__ values,
+                           const int32 *__restrict__ vertex, const T *__restrict__ weight, Index N, Index J, Index K) {
   PARALLEL_FOR(i, N * 32) {
     Index n = i / 32, lane = i % 32;
     T top = -INFINITY, total = 0;
@@ -21,6 +20,5 @@ __global__ void mean_field(T *__restrict__ q, T *__restrict__ highest, const T *
     for (Index k = lane; k < K; k += 32) total += q[n * K + k] = exp(q[n * K + k] - top);
     T share = 1 / __shfl_sync(~0u, warp_sum(total), 0);
     for (Index k = lane; k < K; k += 32) q[n * K + k] *= share;
-    if (lane == 0) highest[n] = top;
   }
 }

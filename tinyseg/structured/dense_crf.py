@@ -18,13 +18,13 @@ from numba import prange
 
 from ..device import get_device
 from ..kernel import kernel
-from ..ops.exponential import exponentials, row_sum
+from ..ops.exponential import exp, row_sum
 from ..ops.rows import weighted_rows
 from .gaussian import NORMALIZATIONS, ExactGaussian, filter_norms
 from .permutohedral import Lattice, splat_and_blur
 
 LEAST = 1e-5  # of a probability: a smaller one counts as this
-LANES = 8  # the classes are filled up to a multiple of this many
+RUN = 64  # points whose exponentials are taken in one go
 
 
 def dense_crf(
@@ -66,8 +66,9 @@ def dense_crf(
         ),
     ]
     H, W, K = p.shape
-    scores = np.zeros((H * W, -(-K // LANES) * LANES), p.dtype)
-    scores[:, :K] = np.log(np.maximum(p.reshape(-1, K), LEAST))
+    lanes = 4 if K <= 4 else 8  # the classes are filled up to whole vectors
+    scores = np.empty((H * W, -(-K // lanes) * lanes), p.dtype)
+    np.log(np.maximum(p.reshape(-1, K), p.dtype.type(LEAST)), out=scores[:, :K])
     scores[:, K:] = -1e30  # their probability is 0
     scores = device.array(scores)
     filters = [(w, (ExactGaussian if exact else Lattice)(features(), p.dtype, device)) for w, features in kernels if w]
@@ -204,26 +205,28 @@ class _LatticeMessage:
         lattices = [lattice for _, lattice in filters]
         self.vertices = M = sum(lattice.vertices for lattice in lattices)
         self.axes = max((lattice.axes for lattice in lattices), default=0)
-        self.reads = sum(lattice.axes for lattice in lattices)  # vertices that a point reads
-        self.neighbours = device.empty((self.axes, M, 2), np.int32)
+        self.reads = J = sum(lattice.axes for lattice in lattices)  # vertices that a point reads
+        vertex, weight = device.empty((points, J), np.int32), device.empty((points, J), dtype)
+        self.start, self.neighbours = device.zeros(M + 1, np.int32), device.empty((self.axes, M, 2), np.int32)
+        self.entry, self.entry_weight = device.empty(points * J, np.int32), device.empty(points * J, dtype)
         self.neighbours.fill(M)
-        vertex, weight, start, entry, entry_weight, first, entries = [], [], [], [], [], 0, 0
+        first = read = 0
         for w, lattice in filters:
             before, after = filter_norms("dense_crf", lattice, normalization)
-            vertex.append(lattice.vertex.reshape(points, -1) + first)
-            weight.append(lattice.weight.reshape(points, -1) * dtype.type(w) * (1 if after is None else after))
-            start.append(lattice.start[:-1] + entries)
-            entry.append(lattice.entry)
-            entry_weight.append(lattice.entry_weight * (1 if before is None else before[lattice.entry, 0]))
-            beside = lattice.neighbours + first
+            reads, rows = slice(read, read + lattice.axes), slice(first, first + lattice.vertices)
+            entries = slice(points * read, points * reads.stop)
+            xp.add(lattice.vertex.reshape(points, -1), np.int32(first), out=vertex[:, reads])
+            after = dtype.type(w) * (dtype.type(1) if after is None else after)
+            xp.multiply(lattice.weight.reshape(points, -1), after, out=weight[:, reads])
+            xp.add(lattice.start[1:], np.int32(points * read), out=self.start[first + 1 : rows.stop + 1])
+            self.entry[entries] = lattice.entry
+            before = dtype.type(1) if before is None else before[:, 0][lattice.entry]
+            xp.multiply(lattice.entry_weight, before, out=self.entry_weight[entries])
+            beside = lattice.neighbours + np.int32(first)
             beside[lattice.neighbours == lattice.vertices] = M
-            self.neighbours[: lattice.axes, first : first + lattice.vertices] = beside
-            first, entries = first + lattice.vertices, entries + points * lattice.axes
-        if filters:
-            self.vertex = xp.concatenate(vertex, 1).astype(np.int32).reshape(-1)
-            self.weight = xp.concatenate(weight, 1).reshape(-1)
-            self.start = xp.concatenate([*start, xp.full(1, entries)]).astype(np.int32)
-            self.entry, self.entry_weight = xp.concatenate(entry), xp.concatenate(entry_weight)
+            self.neighbours[: lattice.axes, rows] = beside
+            first, read = rows.stop, reads.stop
+        self.vertex, self.weight = vertex.reshape(-1), weight.reshape(-1)
 
     def softmax(self, scores):
         from ..ops import softmax
@@ -234,21 +237,30 @@ class _LatticeMessage:
     def update(self, q, scores):
         K = q.shape[1]
         values = splat_and_blur(self, q)
-        new, highest = self.device.empty(q.shape, self.dtype), self.device.empty(self.points, self.dtype)
-        tables = self.vertex, self.weight
-        run = max(2048 // K, 1)
-        self.device.launch(mean_field, new, highest, scores, values, *tables, self.points, self.reads, K, run)
+        new = self.device.empty(q.shape, self.dtype)
+        self.device.launch(mean_field, new, scores, values, self.vertex, self.weight, self.points, self.reads, K)
         return new
 
 
 @kernel
-def mean_field(q, highest, scores, values, vertex, weight, N, J, K, run):
-    """q[n] = softmax(scores[n] + sum_j weight[n J + j] values[vertex[n J + j]]). Parallel over runs of points."""
-    for i in prange((N + run - 1) // run):
-        begin, end = i * run, min(i * run + run, N)
+def mean_field(q, scores, values, vertex, weight, N, J, K):
+    """q[n] = softmax(scores[n] + sum_j weight[n J + j] values[vertex[n J + j]]). Parallel over points.
+
+    K is a multiple of 4: maxima and sums run in four lanes side by side, so that none waits for the one before.
+    """
+    for i in prange((N + RUN - 1) // RUN):
+        begin, end = i * RUN, min(i * RUN + RUN, N)
         for n in range(begin, end):
             weighted_rows(q, scores, n, values, vertex, weight, n * J, n * J + J, K, True)
-        exponentials(q, highest, q, begin, end, K)
+            a, b, c, d = q[n, 0], q[n, 1], q[n, 2], q[n, 3]
+            for k in range(4, K, 4):
+                a, b, c, d = max(a, q[n, k]), max(b, q[n, k + 1]), max(c, q[n, k + 2]), max(d, q[n, k + 3])
+            top = max(max(a, b), max(c, d))
+            for k in range(K):
+                q[n, k] -= top
+        together = q[begin:end].reshape((end - begin) * K)
+        for j in range(len(together)):
+            together[j] = exp(together[j])
         for n in range(begin, end):
             share = q.dtype.type(1) / row_sum(q, n, K)
             for k in range(K):

@@ -126,7 +126,7 @@ class Graph:
     def cut(self, terminal: np.ndarray, residual: np.ndarray) -> tuple[float, np.ndarray]:
         """The flow and the sink's side; terminal (N,) float64: source minus sink; residual (2E,) float64, used up."""
         flow, side = np.zeros(1), np.empty(self.nodes, np.bool_)
-        node, links = np.empty((self.nodes, 4), np.int32), np.empty((2, self.nodes), np.int32)
+        node, links = np.empty((self.nodes, 4), np.int32), np.empty((2, self.nodes + 1), np.int32)
         tables = self.first, self.head, self.sister
         get_device("cpu").launch(boykov_kolmogorov, flow, side, residual, terminal, node, links, *tables, self.nodes)
         if not np.isfinite(flow[0]):
@@ -213,8 +213,8 @@ def adopt(i, tree, time, residual, node, first, head, sister, queue, ends, orpha
             up = node[j, PARENT]
             if up >= 0 and head[U(up)] == i:
                 node[j, PARENT] = ORPHAN
-                orphans[marks[1] % len(orphans)] = j
-                marks[1] += 1
+                orphans[marks[1]] = j
+                marks[1] = marks[1] + 1 if marks[1] + 1 < len(orphans) else 0
 
 
 @device_function
@@ -266,7 +266,7 @@ def boykov_kolmogorov(flow, side, residual, terminal, node, links, first, head, 
     """flow[0]: what goes from source to sink; side: which nodes the sink's tree holds at the end. One thread.
 
     residual (2E,) and terminal (N,), positive from the source and negative to the sink, hold what is left. node (N,4)
-    and links (2,N) are workspace: the trees, and the lists of active nodes and of orphans.
+    and links (2,N+1) are workspace: the trees, and the lists of active nodes and, in a ring, of orphans.
     """
     queue, orphans = links[0], links[1]
     ends, marks = np.full(2, -1), np.zeros(2, np.int64)
@@ -292,19 +292,21 @@ def boykov_kolmogorov(flow, side, residual, terminal, node, links, first, head, 
             if not found:
                 break
         tree, middle, met = node[p, TREE], U(0), False
+        stamp, distance = node[p, STAMP], node[p, DISTANCE]
         for a in range(first[p], first[p + 1]):
-            if (residual[a] if tree == SOURCE else residual[sister[a]]) > 0:
-                q = head[a]
-                if node[q, TREE] == FREE:
-                    node[q, TREE], node[q, PARENT] = tree, sister[a]
-                    node[q, STAMP], node[q, DISTANCE] = node[p, STAMP], node[p, DISTANCE] + 1
-                    activate(q, queue, ends)
-                elif node[q, TREE] != tree:
-                    middle, met = U(a) if tree == SOURCE else sister[a], True
-                    break
-                elif node[q, STAMP] <= node[p, STAMP] and node[q, DISTANCE] > node[p, DISTANCE]:
-                    node[q, PARENT] = sister[a]  # a shorter way to the terminal
-                    node[q, STAMP], node[q, DISTANCE] = node[p, STAMP], node[p, DISTANCE] + 1
+            q = head[a]
+            own = node[q, TREE] == tree
+            if own and (node[q, STAMP] > stamp or node[q, DISTANCE] <= distance):
+                continue
+            if (residual[a] if tree == SOURCE else residual[sister[a]]) <= 0:
+                continue
+            if not own and node[q, TREE] != FREE:
+                middle, met = U(a) if tree == SOURCE else sister[a], True
+                break
+            node[q, TREE], node[q, PARENT] = tree, sister[a]  # new, or now on a shorter way to the terminal
+            node[q, STAMP], node[q, DISTANCE] = stamp, distance + 1
+            if not own:
+                activate(q, queue, ends)
         if not met:
             found = False
             continue
@@ -313,9 +315,9 @@ def boykov_kolmogorov(flow, side, residual, terminal, node, links, first, head, 
         total += most
         if most == np.inf:
             break
-        while marks[0] < marks[1]:
-            i = U(orphans[marks[0] % N])
-            marks[0] += 1
+        while marks[0] != marks[1]:
+            i = U(orphans[marks[0]])
+            marks[0] = marks[0] + 1 if marks[0] + 1 < len(orphans) else 0
             adopt(i, node[i, TREE], time, residual, node, first, head, sister, queue, ends, orphans, marks)
         found = node[p, TREE] != FREE
     flow[0] = total
