@@ -16,7 +16,7 @@ from .tensor import Function, Tensor, no_grad, tensor
 
 __version__ = "0.1.0"
 
-_ROOMS = ("ops", "nn", "models", "losses", "optim", "metrics", "data", "structured", "interop")
+_ROOMS = ("ops", "nn", "models", "losses", "optim", "amp", "metrics", "data", "structured", "interop")
 
 __all__ = [
     "Function",

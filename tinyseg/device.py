@@ -22,6 +22,7 @@ class Device:
     name: str
     xp = np
     threads = 1  # how many shares of a sum are worth adding up side by side
+    half = False  # whether kernels take float16
 
     def empty(self, shape, dtype=np.float32):
         """An uninitialised C-contiguous array on this device."""
@@ -50,6 +51,10 @@ class Device:
     def owner(self, array) -> int:
         """A number for the memory that an array lies in: the same for all views of one block while it lives."""
         raise NotImplementedError
+
+    def address(self, array) -> int:
+        """Where the array lies in this device's memory."""
+        return array.ctypes.data
 
     def has(self, kernel: Kernel) -> bool:
         """Whether this device has a body for a kernel: what chooses between several algorithms asks this."""
@@ -137,6 +142,7 @@ class Emulated(Device):
 
     name = "emulated"
     threads = 3
+    half = True
 
     def __init__(self, order: str = "sequential", seed: int = 0):
         """`order` in which threads and blocks run: "sequential", "reversed" or "random" (another one each launch)."""
@@ -173,6 +179,7 @@ class Cuda(Device):
     The GPU that was last asked for memory or for a launch is CuPy's current one in this thread.
     """
 
+    half = True
     threads = 256  # a sum is worth that many shares: each is added up by one thread for every column
 
     def __init__(self, name: str, number: int):
@@ -221,6 +228,9 @@ class Cuda(Device):
 
     def owner(self, array):
         return id(array.data.mem)
+
+    def address(self, array):
+        return array.data.ptr
 
     def has(self, kernel):
         return self.gpu.has(kernel)

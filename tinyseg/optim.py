@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from .nn.module import Parameter
+from .ops.multi_tensor import CHUNK, Tables, adam_all, sgd_all, squares_all
 from .ops.optimizer import adam_update, descend, sgd_update, sum_of_squares
 
 Schedule = Callable[[int], float]
@@ -53,19 +54,43 @@ class Optimizer:
         if len({id(p) for p in self.parameters}) < len(self.parameters):
             raise ValueError(f"{type(self).__name__}: a parameter is given twice")
         self._state: dict[int, dict] = {}  # by the parameter's place; made at its first step
+        self._tables: dict[tuple, Tables] = {}
 
     def state_names(self, group: dict) -> tuple[str, ...]:
         """The arrays kept beside each parameter of a group."""
         raise NotImplementedError
 
-    def step(self, factor: float = 1.0) -> None:
-        """Update every parameter that has a gradient, with its group's learning rate times `factor`."""
+    def step(self, factor: float = 1.0, gradient_factor: float = 1.0) -> None:
+        """Update every parameter that has a gradient, with its group's learning rate times `factor`.
+
+        Gradients count times `gradient_factor`: what is left of a loss's scale, or of clipping.
+        """
+        work = []
         for place, (p, group) in enumerate(self._places()):
             if p.grad is not None:
-                self._update(p, self._state_of(place, p, group), group, group["lr"] * factor)
+                work.append((p, self._state_of(place, p, group), group))
+        if work and _together([p for p, _, _ in work], self.kernel_of_all):
+            device, sizes = work[0][0].device, tuple(p.size for p, _, _ in work)
+            tables = self._tables.get(sizes) or self._tables.setdefault(sizes, Tables(device, sizes))
+            rows = [[p.data for p, _, _ in work], [p.grad.data for p, _, _ in work]]
+            rows += [[state.get(name) for _, state, _ in work] for name in self.arrays]
+            numbers = [(gradient_factor, *self._numbers(s, group, group["lr"] * factor)) for _, s, group in work]
+            tables.update(self.kernel_of_all, rows, numbers)
+            return
+        for p, state, group in work:
+            if gradient_factor != 1:
+                p.grad.data *= p.dtype.type(gradient_factor)
+            self._update(p, state, group, group["lr"] * factor)
 
     def _places(self) -> list[tuple[Parameter, dict]]:
         return [(p, group) for group in self.groups for p in group["params"]]
+
+    kernel_of_all = None  # what updates all parameters in one launch, where the device has it
+    arrays: tuple[str, ...] = ()  # those of the state, at most
+
+    def _numbers(self, state: dict, group: dict, lr: float) -> tuple[float, ...]:
+        """What an update of one parameter needs beside arrays."""
+        raise NotImplementedError
 
     def _update(self, p: Parameter, state: dict, group: dict, lr: float) -> None:
         raise NotImplementedError
@@ -77,6 +102,10 @@ class Optimizer:
                 state[name] = p.device.zeros(p.shape, p.dtype)
         state["steps"] += 1
         return state
+
+    def grad_norm(self) -> float:
+        """The length of all gradients taken as one vector; nan or inf if one of them holds that."""
+        return grad_norm(self.parameters)
 
     def zero_grad(self) -> None:
         """Forget all gradients."""
@@ -142,14 +171,19 @@ class SGD(Optimizer):
     def state_names(self, group):
         return ("velocity",) if group["momentum"] else ()
 
+    kernel_of_all, arrays = sgd_all, ("velocity",)
+
+    def _numbers(self, state, group, lr):
+        return lr, group["momentum"], group["weight_decay"], group["nesterov"]
+
     def _update(self, p, state, group, lr):
-        number = p.dtype.type
-        w, g, lr, weight_decay = p.data.reshape(-1), p.grad.data.reshape(-1), number(lr), number(group["weight_decay"])
+        w, g = p.data.reshape(-1), p.grad.data.reshape(-1)
+        lr, momentum, weight_decay = map(p.dtype.type, self._numbers(state, group, lr)[:3])
         if not group["momentum"]:
-            p.device.launch(descend, w, g, lr, weight_decay, p.size)
+            p.device.launch(descend, w, g, lr, weight_decay, w.size)
             return
-        v, momentum = state["velocity"].reshape(-1), number(group["momentum"])
-        p.device.launch(sgd_update, w, v, g, lr, momentum, weight_decay, group["nesterov"], p.size)
+        v = state["velocity"].reshape(-1)
+        p.device.launch(sgd_update, w, v, g, lr, momentum, weight_decay, group["nesterov"], w.size)
 
 
 class Adam(Optimizer):
@@ -174,27 +208,19 @@ class Adam(Optimizer):
     def state_names(self, group):
         return "m", "v"
 
-    def _update(self, p, state, group, lr):
-        number = p.dtype.type
+    kernel_of_all, arrays = adam_all, ("m", "v")
+
+    def _numbers(self, state, group, lr):
         beta1, beta2 = group["betas"]
-        decay = group["weight_decay"]
-        p.device.launch(
-            adam_update,
-            p.data.reshape(-1),
-            state["m"].reshape(-1),
-            state["v"].reshape(-1),
-            p.grad.data.reshape(-1),
-            number(lr / (1 - beta1 ** state["steps"])),
-            number(beta1),
-            number(1 - beta1),
-            number(beta2),
-            number(1 - beta2),
-            number((1 - beta2 ** state["steps"]) ** -0.5),
-            number(group["eps"]),
-            number(0 if self.decoupled else decay),
-            number(1 - lr * decay if self.decoupled else 1),
-            p.size,
-        )
+        t, decay = state["steps"], group["weight_decay"]
+        correction = (1 - beta2**t) ** -0.5
+        keep = 1 - lr * decay if self.decoupled else 1
+        decay = 0 if self.decoupled else decay
+        return lr / (1 - beta1**t), beta1, 1 - beta1, beta2, 1 - beta2, correction, group["eps"], decay, keep
+
+    def _update(self, p, state, group, lr):
+        arrays = (a.reshape(-1) for a in (p.data, state["m"], state["v"], p.grad.data))
+        p.device.launch(adam_update, *arrays, *map(p.dtype.type, self._numbers(state, group, lr)), p.size)
 
 
 class AdamW(Adam):
@@ -216,6 +242,12 @@ class AdamW(Adam):
 
 
 # Gradients
+
+
+def _together(params: Sequence[Parameter], kernel) -> bool:
+    """Whether one launch can take all of these parameters."""
+    device = params[0].device
+    return device.has(kernel) and all(p.device == device and p.dtype == p.grad.dtype == np.float32 for p in params)
 
 
 def grad_norm(params: Sequence[Parameter]) -> float:
@@ -247,15 +279,18 @@ def clip_grad_norm(params: Sequence[Parameter], max_norm: float, error_if_nonfin
     return norm
 
 
-def _squared_norms(params: Sequence[Parameter], length: int = 4096) -> list[float]:
+def _squared_norms(params: Sequence[Parameter], length: int = CHUNK) -> list[float]:
     """The squared length of each gradient; the device is waited for once."""
     if not params:
         return []
     device = params[0].device
     ends = np.cumsum([0] + [-(-p.size // length) for p in params]).tolist()
     partial = device.empty((ends[-1],), np.float64)
-    for p, begin, end in zip(params, ends, ends[1:]):
-        device.launch(sum_of_squares, partial[begin:end], p.grad.data.reshape(-1), length, end - begin, p.size)
+    if _together(params, squares_all):
+        Tables(device, tuple(p.size for p in params)).squares(partial, [p.grad.data for p in params])
+    else:
+        for p, begin, end in zip(params, ends, ends[1:]):
+            device.launch(sum_of_squares, partial[begin:end], p.grad.data.reshape(-1), length, end - begin, p.size)
     return [float(sums.sum()) for sums in np.split(device.numpy(partial), ends[1:-1])]
 
 

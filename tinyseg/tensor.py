@@ -232,11 +232,12 @@ class Function:
         return outputs if isinstance(result, tuple) else outputs[0]
 
     def _widened(self, arrays):
-        """The inputs with float16 as float32 where this function does not take it."""
+        """The inputs with float16 as float32 where this function, or the device, does not take it."""
         half = [a.dtype == np.float16 for a in arrays]
-        if not any(half) or self.takes_half == "mixed":
+        if not any(half):
             return arrays
-        if self.takes_half == "alone" and all(h or a.dtype.kind != "f" for h, a in zip(half, arrays)):
+        alone = all(h or a.dtype.kind != "f" for h, a in zip(half, arrays))
+        if self.device.half and self.takes_half in (("mixed", "alone") if alone else ("mixed",)):
             return arrays
         return [a.astype(np.float32) if h else a for h, a in zip(half, arrays)]
 

@@ -10,7 +10,7 @@ TRAIN = {
     "model": "unet", "width": None, "data": None, "split": "train", "val_split": "val", "scale": 1.0, "crop": None,
     "augment": ["flip"], "batch": 8, "workers": 2, "device": "auto", "epochs": None, "steps": None, "lr": None,
     "optimizer": "adamw", "schedule": "poly", "warmup": None, "weight_decay": 0.01, "clip": 0.0, "class_weights": None,
-    "loss": "cross_entropy", "seed": 0, "out": None, "save_every": 60.0, "resume": False, "amp": False,
+    "loss": "cross_entropy", "seed": 0, "out": None, "save_every": 60.0, "resume": False, "amp": None,
     "cache": 1.0, "border_weights": False, "supervision": ["masks"], "method": None, "labels": None, "masked": 0,
     "turns": 3, "scribble_length": 1.0, "scribble_width": 3, "crf_weight": None, "crf_sxy": 100.0, "crf_srgb": 15.0,
     "crf_pool": 2, "tag_pool": 4, "recipe": None, "init": None,
@@ -80,7 +80,8 @@ def add(commands) -> None:
     add("--out", metavar="DIR", help="the run folder (runs/MODEL-DATA)")
     add("--save-every", type=float, metavar="SECONDS", help="between two last.npz; each epoch writes one too (60)")
     add("--resume", action="store_true", help="go on with the run in --out, to the bit")
-    add("--amp", action="store_true", help="mixed precision; not in this version")
+    add("--amp", nargs="?", const="float16", choices=["float16", "bfloat16"], metavar="TYPE",
+        help="mixed precision on a GPU: convolutions in float16, with a scaled loss, or in bfloat16 (float32)")
     # fmt: on
 
 
@@ -117,8 +118,6 @@ def complete(options) -> argparse.Namespace:
     full = argparse.Namespace(**{**base, **given}, command_line=options.command_line)
     demo = full.data is None
     full.data = full.data if demo else str(Path(full.data).resolve())  # `eval` may be called from elsewhere
-    if full.amp:
-        raise UsageError("--amp: mixed precision is not in this version; cure: leave it out")
     if full.epochs and full.steps and not full.resume:
         raise UsageError("--epochs and --steps: give one of them")
     if demo and full.scale != 1:

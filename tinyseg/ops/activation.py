@@ -28,6 +28,8 @@ def relu_backward_flat(dx, dy, y, n):
 class Relu(Elementwise):
     """y = max(x, 0),  dx = dy where y > 0, else 0. Keeps y alone, which what follows keeps anyway."""
 
+    takes_half = "alone"
+
     def forward(self, x):
         x = floats(x)
         self.y = y = self.device.empty(x.shape, x.dtype)

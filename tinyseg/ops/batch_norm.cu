@@ -1,49 +1,50 @@
 // Neighbouring threads take neighbouring channels, so that all loads are contiguous.
+// T is the type of images; S that of sums and of numbers for each channel: T, or float where T is half.
 #include "common.cuh"
 
 // Of each run of rows the mean and the sum of squared deviations from it, summed about the run's first row, so that a
 // large mean costs no digits. Parallel over runs and channels.
-template <class T>
-__global__ void run_statistics(T *__restrict__ mean, T *__restrict__ deviation, const T *__restrict__ x, Index M,
+template <class T, class S>
+__global__ void run_statistics(S *__restrict__ mean, S *__restrict__ deviation, const T *__restrict__ x, Index M,
                                Index C, Index run) {
   PARALLEL_FOR(j, cdiv(M, run) * C) {
     Index i = j / C, c = j % C;
     Index begin = i * run, end = min(M, begin + run);
-    T first = x[begin * C + c], sum = 0, squares = 0;
+    S first = x[begin * C + c], sum = 0, squares = 0;
     for (Index m = begin; m < end; m++) {
-      T d = x[m * C + c] - first;
+      S d = S(x[m * C + c]) - first;
       sum += d;
       squares += d * d;
     }
-    T d = sum / T(end - begin), rest = squares - sum * d;
+    S d = sum / S(end - begin), rest = squares - sum * d;
     mean[j] = first + d;
-    deviation[j] = rest < T(0) ? T(0) : rest;
+    deviation[j] = rest < S(0) ? S(0) : rest;
   }
 }
 
 // y = max(x * scale + shift, lowest), nan stays nan. Parallel over y.
-template <class T>
-__global__ void scale_and_shift(T *__restrict__ y, const T *__restrict__ x, const T *__restrict__ scale,
-                                const T *__restrict__ shift, T lowest, Index M, Index C) {
+template <class T, class S>
+__global__ void scale_and_shift(T *__restrict__ y, const T *__restrict__ x, const S *__restrict__ scale,
+                                const S *__restrict__ shift, S lowest, Index M, Index C) {
   PARALLEL_FOR(i, M * C) {
     Index c = i % C;
-    T v = x[i] * scale[c] + shift[c];
+    S v = S(x[i]) * scale[c] + shift[c];
     y[i] = v < lowest ? lowest : v;
   }
 }
 
 // Of each run of rows the sums of dy and dy (x - mean), where x * scale + shift > 0. Parallel over runs and channels.
-template <class T>
-__global__ void gradient_sums(T *__restrict__ sum_dy, T *__restrict__ sum_dyx, const T *__restrict__ dy,
-                              const T *__restrict__ x, const T *__restrict__ mean, const T *__restrict__ scale,
-                              const T *__restrict__ shift, Index M, Index C, Index run) {
+template <class T, class S>
+__global__ void gradient_sums(S *__restrict__ sum_dy, S *__restrict__ sum_dyx, const T *__restrict__ dy,
+                              const T *__restrict__ x, const S *__restrict__ mean, const S *__restrict__ scale,
+                              const S *__restrict__ shift, Index M, Index C, Index run) {
   PARALLEL_FOR(j, cdiv(M, run) * C) {
     Index i = j / C, c = j % C;
     Index end = min(M, (i + 1) * run);
-    T sum = 0, about_mean = 0;
+    S sum = 0, about_mean = 0;
     for (Index m = i * run; m < end; m++) {
-      T v = x[m * C + c];
-      T g = v * scale[c] + shift[c] <= T(0) ? T(0) : dy[m * C + c];
+      S v = x[m * C + c];
+      S g = v * scale[c] + shift[c] <= S(0) ? S(0) : S(dy[m * C + c]);
       sum += g;
       about_mean += g * (v - mean[c]);
     }
@@ -53,14 +54,14 @@ __global__ void gradient_sums(T *__restrict__ sum_dy, T *__restrict__ sum_dyx, c
 }
 
 // dx = factor dy + slope (x - mean) + level, dy only where x * scale + shift > 0. Parallel over dx.
-template <class T>
+template <class T, class S>
 __global__ void gradient_of_rows(T *__restrict__ dx, const T *__restrict__ dy, const T *__restrict__ x,
-                                 const T *__restrict__ mean, const T *__restrict__ scale, const T *__restrict__ shift,
-                                 const T *__restrict__ factor, const T *__restrict__ slope,
-                                 const T *__restrict__ level, Index M, Index C) {
+                                 const S *__restrict__ mean, const S *__restrict__ scale, const S *__restrict__ shift,
+                                 const S *__restrict__ factor, const S *__restrict__ slope,
+                                 const S *__restrict__ level, Index M, Index C) {
   PARALLEL_FOR(i, M * C) {
     Index c = i % C;
-    T g = x[i] * scale[c] + shift[c] <= T(0) ? T(0) : dy[i];
-    dx[i] = factor[c] * g + slope[c] * (x[i] - mean[c]) + level[c];
+    S v = x[i], g = v * scale[c] + shift[c] <= S(0) ? S(0) : S(dy[i]);
+    dx[i] = factor[c] * g + slope[c] * (v - mean[c]) + level[c];
   }
 }

@@ -14,7 +14,7 @@ from numba import prange
 
 from ..kernel import kernel
 from ..tensor import Function, Tensor
-from .checks import floats
+from .checks import floats, wide
 from .statistics import RUN, Runs, merge
 
 WIDE = 512  # fewer channels than this: several pixels make one row, so that loops are long
@@ -46,6 +46,8 @@ def batch_norm_relu(x, running_mean, running_var, weight, bias, training, moment
 class BatchNorm(Function):
     """y = x * scale + shift, scale = weight / sqrt(var + eps), shift = bias - mean * scale; with relu max(y, 0)"""
 
+    takes_half = "mixed"
+
     def __init__(self, op, running_mean, running_var, training, momentum, eps, relu, runs: Runs | None = None):
         self.op, self.runs = op, runs  # runs: statistics of x, where they are known already
         self.running_mean = running_mean.data if isinstance(running_mean, Tensor) else running_mean
@@ -61,7 +63,7 @@ class BatchNorm(Function):
         self.factor = weight * self.inverse
         self.mean_scale_shift = self._table(mean, self.factor, bias - mean * self.factor)
         y = self.device.empty(x.shape, x.dtype)
-        lowest = x.dtype.type(0 if self.relu else -np.inf)
+        lowest = wide(x.dtype).type(0 if self.relu else -np.inf)
         _, *scale_shift = self.mean_scale_shift
         self.device.launch(
             scale_and_shift, y.reshape(self.rows.shape), self.rows, *scale_shift, lowest, *self.rows.shape
@@ -76,7 +78,7 @@ class BatchNorm(Function):
             sign = self._table(0.0, 1.0)
         dx = dweight = dbias = None
         if self.training or any(self.needs[1:]):
-            sums = self.device.empty((2, -(-len(x) // RUN), x.shape[1]), x.dtype)
+            sums = self.device.empty((2, -(-len(x) // RUN), x.shape[1]), wide(x.dtype))
             self.device.launch(gradient_sums, sums[0], sums[1], dy, x, mean, *sign, *x.shape, RUN)
             dbias, about_mean = sums.reshape(2, -1, C).sum(1, dtype=np.float64)
             dweight = about_mean * self.inverse
@@ -89,7 +91,7 @@ class BatchNorm(Function):
             factors = self._table(self.factor, slope, level)
             self.device.launch(gradient_of_rows, dx, dy, x, mean, *sign, *factors, *x.shape)
             dx = dx.reshape(shape)
-        return dx, *(g.astype(x.dtype) if need else None for g, need in zip((dweight, dbias), self.needs[1:]))
+        return dx, *(g.astype(wide(x.dtype)) if need else None for g, need in zip((dweight, dbias), self.needs[1:]))
 
     def _batch_statistics(self):
         """Mean and variance (biased) of each channel in float64; the running ones follow."""
@@ -97,22 +99,26 @@ class BatchNorm(Function):
         mean, var = merge(self.runs or self._runs())
         self.runs = None
         if self.running_mean is not None:
-            self.running_mean += self.momentum * (mean - self.running_mean)
-            self.running_var += self.momentum * (var * (pixels / (pixels - 1)) - self.running_var)
+            xp = self.device.xp
+            for running, batch in ((self.running_mean, mean), (self.running_var, var * (pixels / (pixels - 1)))):
+                move = self.momentum * (batch - running)
+                if self.rows.dtype == np.float16:  # a step that overflows is skipped: it must leave nothing here
+                    move = xp.where(xp.isfinite(move), move, 0)
+                running += move
         return mean, var
 
     def _runs(self) -> Runs:
         xp, x, C = self.device.xp, self.rows, self.channels
         count = -(-len(x) // RUN)
-        means, deviations = self.device.empty((2, count, x.shape[1]), x.dtype)
+        means, deviations = self.device.empty((2, count, x.shape[1]), wide(x.dtype))
         self.device.launch(run_statistics, means, deviations, x, *x.shape, RUN)
         counts = xp.full(count, RUN)
         counts[-1] = len(x) - (count - 1) * RUN
         return Runs(means.reshape(-1, C), deviations.reshape(-1, C), xp.repeat(counts, x.shape[1] // C))
 
     def _table(self, *values):
-        """For each of `values`, one number a channel or one for all, a row as wide as x's rows, in x's dtype."""
-        table = self.device.empty((len(values), self.rows.shape[1]), self.rows.dtype)
+        """For each of `values`, one number a channel or one for all, a row as wide as x's rows; at least float32."""
+        table = self.device.empty((len(values), self.rows.shape[1]), wide(self.rows.dtype))
         for row, value in zip(table.reshape(len(values), -1, self.channels), values):
             row[...] = value
         return table
@@ -126,7 +132,7 @@ class BatchNorm(Function):
         for (name, v), need in zip((("weight", weight), ("bias", bias)), self.needs[1:]):
             if need and v.shape != (C,):
                 raise ValueError(f"{self.op}: {name} is one number that requires a gradient; expected shape ({C},)")
-            if v.dtype != x.dtype:
+            if v.dtype != wide(x.dtype):
                 raise TypeError(f"{self.op}: {name} has dtype {v.dtype}, x {x.dtype}; cure: {name}.astype({x.dtype})")
         if (self.running_mean is None) != (self.running_var is None):
             raise ValueError(f"{self.op}: running_mean and running_var: one is None; expected both or neither")

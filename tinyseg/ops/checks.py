@@ -4,17 +4,22 @@ import numpy as np
 
 
 def floats(op: str, device, x, name: str = "x"):
-    """x, C-contiguous. Raises TypeError unless it is float32 or float64."""
-    if x.dtype not in (np.float32, np.float64):
+    """x, C-contiguous. Raises TypeError unless it is float32 or float64, or float16, which only autocast makes."""
+    if x.dtype not in (np.float16, np.float32, np.float64):
         raise TypeError(f"{op}: {name} has dtype {x.dtype}, expected float32 or float64; cure: x.astype(np.float32)")
     return device.xp.ascontiguousarray(x).reshape(x.shape)  # which alone would give a number an axis
 
 
 def image(op: str, device, x, name: str = "x"):
-    """x, C-contiguous. Raises ValueError unless it is (N,H,W,C), TypeError unless float32 or float64."""
+    """x, C-contiguous. Raises ValueError unless it is (N,H,W,C), TypeError unless it holds floats."""
     if x.ndim != 4:
         raise ValueError(f"{op}: {name} has shape {x.shape}, expected (N,H,W,C)")
     return floats(op, device, x, name)
+
+
+def wide(dtype) -> np.dtype:
+    """The type in which numbers of a type are added up and kept beside them: float32 for float16, else itself."""
+    return np.dtype(np.float32) if dtype == np.float16 else np.dtype(dtype)
 
 
 def pair(op: str, name: str, value, least: int) -> tuple[int, int]:

@@ -50,6 +50,8 @@ def max_unpool2d(x, at, output_size=None, kernel_size=2, stride=None, padding=0)
 class MaxPool2d(Function):
     """y[n,p,q,c] = max_{r,s} x[n, p*stride + r*dilation - padding, q*stride + s*dilation - padding, c]"""
 
+    takes_half = "alone"
+
     def __init__(self, kernel_size, stride, padding, dilation, ceil_mode, return_indices):
         op = "max_pool2d"
         self.window = pair(op, "kernel_size", kernel_size, 1)
@@ -113,6 +115,8 @@ class MaxPool2d(Function):
 
 class MaxUnpool2d(Function):
     """y[n, at[n,p,q,c], c] = x[n,p,q,c] over the flat plane of H*W pixels, zero elsewhere"""
+
+    takes_half = "alone"
 
     def __init__(self, at, output_size, kernel_size, stride, padding):
         op = "max_unpool2d"

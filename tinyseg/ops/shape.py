@@ -17,6 +17,8 @@ from .elementwise import Operand, common_dtype, sum_to
 class Reshape(Function):
     """y = x with the same values in the same order in another shape"""
 
+    takes_half = "alone"
+
     def __init__(self, shape):
         self.shape = shape
 
@@ -33,6 +35,8 @@ class Reshape(Function):
 
 class Transpose(Function):
     """y[i_axes[0], i_axes[1], ...] = x[i_0, i_1, ...]"""
+
+    takes_half = "alone"
 
     def __init__(self, axes):
         self.axes = axes
@@ -72,6 +76,8 @@ class GetItem(Function):
     integers may repeat: the gradient is added up (np.add.at, one by one in the order of the index).
     """
 
+    takes_half = "alone"
+
     def __init__(self, index):
         self.index = index
 
@@ -94,6 +100,8 @@ class GetItem(Function):
 
 class Concat(Function):
     """y = x_0, x_1, ... one behind the other along an axis;  dx_i = the part of dy where x_i lies"""
+
+    takes_half = "alone"
 
     def __init__(self, axis):
         self.axis = axis
@@ -122,6 +130,8 @@ class Concat(Function):
 
 class Pad(Function):
     """y = x with a border of one value,  dx = dy without the border"""
+
+    takes_half = "alone"
 
     def __init__(self, widths, value):
         self.widths, self.value = widths, value

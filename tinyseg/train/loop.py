@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__, checkpoint, optim, report
+from ..amp import LossScaler, autocast
 from ..device import get_device
 from .interrupt import Interrupt
 from .optimisation import make_optimizer, make_schedule
@@ -22,6 +23,7 @@ from .run_folder import resume, save_run, write_metrics
 from .task import TrainError, task_of
 
 SAVE_BEFORE_VALIDATION = 10  # seconds since the last save
+MOST_SKIPPED = 25  # steps in a row, with --amp: by then the loss's scale is not what overflows
 
 
 def train(options: Namespace, progress: report.Progress) -> bool:
@@ -33,6 +35,8 @@ def train(options: Namespace, progress: report.Progress) -> bool:
     model = task.make_model().to(device)
     optimizer = make_optimizer(options, model)
     schedule = make_schedule(options, steps)
+    narrow = {"dtype": options.amp or "float16", "enabled": bool(options.amp)}
+    scaler = LossScaler() if options.amp == "float16" else None
 
     # What a run remembers: where it is, the loss of every step, a row for every validation
     found = None
@@ -40,11 +44,16 @@ def train(options: Namespace, progress: report.Progress) -> bool:
     past = []
     if options.resume:
         at, past = resume(out / "last.npz", model, optimizer, task)
+        if scaler and at.get("scaler"):
+            scaler.load_state_dict(at["scaler"])
         progress.say(f"resumed at step {at['step']} of {steps}")
     progress.say(
         f"{options.model} ({model.parameter_count():,} parameters, {device.name}), {len(task.train_set)} images to "
         f"train on, {len(task.val_set)} to validate, {steps} steps of {options.batch} images; {out}"
     )
+
+    if options.amp and not device.half:
+        progress.say(f"--amp: device {device.name} has no arithmetic of 16 bits, it computes in float32")
 
     out.mkdir(parents=True, exist_ok=True)
     for left_behind in out.glob(".*.tmp"):  # by a run that was killed while it wrote
@@ -64,19 +73,24 @@ def train(options: Namespace, progress: report.Progress) -> bool:
             for batch in loader.batches(at["epoch"], at["batch"]):
                 if at["step"] >= steps:
                     break
-                loss = task.loss(model, batch)
+                with autocast(**narrow):
+                    loss = task.loss(model, batch)
                 value = loss.item()
-                if not math.isfinite(value):
+                if not math.isfinite(value) and not (scaler and scaler.skipped_in_a_row < MOST_SKIPPED):
                     raise TrainError(
                         f"the loss is {value} at step {at['step'] + 1} (epoch {at['epoch'] + 1}): training diverged. "
                         f"The last good state is in {out / 'last.npz'}. Cure: a smaller --lr (it is {options.lr:.3g}), "
                         "--clip 1, or --warmup 100; start anew with another --out."
                     )
                 optimizer.zero_grad()
-                loss.backward()
-                if options.clip:
-                    optim.clip_grad_norm(model.parameters(), options.clip)
-                optimizer.step(schedule(at["step"]))
+                if scaler is None:
+                    loss.backward()
+                    if options.clip:
+                        optim.clip_grad_norm(model.parameters(), options.clip)
+                    optimizer.step(schedule(at["step"]))
+                elif not update_scaled(scaler, loss, value, optimizer, schedule(at["step"]), options.clip):
+                    progress.say(f"step {at['step'] + 1}: {scaler.message}")
+                at["scaler"] = scaler and scaler.state_dict()
                 past.append(value)
                 at["step"] += 1
                 at["batch"] += 1
@@ -87,7 +101,7 @@ def train(options: Namespace, progress: report.Progress) -> bool:
                 warm = warm or (now, at["step"])  # the first step compiles kernels: it says nothing about the others
                 left = (steps - at["step"]) * (now - warm[0]) / max(1, at["step"] - warm[1])
                 progress.show(
-                    f"epoch {at['epoch'] + 1}  step {at['step']}/{steps}  loss {np.mean(past[-20:]):.4f}  "
+                    f"epoch {at['epoch'] + 1}  step {at['step']}/{steps}  loss {mean_loss(past[-20:]):.4f}  "
                     f"lr {options.lr * schedule(at['step'] - 1):.2e}  {options.batch * done / spent:.1f} images/s  "
                     f"data {100 * (loader.wait_seconds - waited) / spent:.0f} %  "
                     f"{report.duration(left) if at['step'] > warm[1] else '?'} left"
@@ -103,14 +117,15 @@ def train(options: Namespace, progress: report.Progress) -> bool:
             if time.monotonic() - saved >= SAVE_BEFORE_VALIDATION:
                 save_run(out, model, optimizer, task, at, past, options)
             at["epoch"], at["batch"] = at["epoch"] + 1, 0
-            found = task.validate(model, progress)
+            with autocast(**narrow):
+                found = task.validate(model, progress)
             at["seconds"] = time.monotonic() - clock
             row = {
                 "epoch": at["epoch"],
                 "step": at["step"],
                 "seconds": round(at["seconds"], 1),
                 "lr": options.lr * schedule(at["step"] - 1),
-                "train_loss": float(np.mean(past[epoch_began:])),
+                "train_loss": mean_loss(past[epoch_began:]),
                 **found.row,
             }
             at["history"].append(checkpoint.plain(row))
@@ -138,6 +153,21 @@ def train(options: Namespace, progress: report.Progress) -> bool:
         f"{out}: samples.png curves.png metrics.csv best.npz last.npz command.txt"
     )
     return True
+
+
+def update_scaled(scaler: LossScaler, loss, value: float, optimizer, factor: float, clip: float) -> bool:
+    """Backward and the optimiser's step with a scaled loss; False if nan or inf was found and nothing was updated."""
+    if not math.isfinite(value):
+        scaler.overflow()
+        return False
+    scaler.scale(loss).backward()
+    return scaler.step(optimizer, factor, clip)
+
+
+def mean_loss(losses: list[float]) -> float:
+    """Of the steps that were not skipped."""
+    good = [value for value in losses if math.isfinite(value)]
+    return float(np.mean(good)) if good else math.nan
 
 
 def headline(row: dict, metrics: dict[str, float]) -> str:
