@@ -1,6 +1,7 @@
 """The parts of the task, one by one; the loop as a whole is run in cli/test_cli.py."""
 
 import io
+import json
 import math
 
 import numpy as np
@@ -194,3 +195,24 @@ def test_init_takes_what_fits(tmp_path, caplog):
     assert np.array_equal(other.head.weight.numpy(), before) and "98 of 100 arrays; as drawn: head" in caplog.text
     with pytest.raises(TrainError, match="nothing in it fits"):
         semantic.begin_with(ts.models.create("fcn8s", 2, width=1), str(tmp_path))
+
+
+def test_init_reads_files_of_pytorch(tmp_path, caplog):
+    """A .safetensors written by hand: eight bytes of length, a JSON header, the numbers."""
+    trunk, model = ts.models.ResNet(50, width=2, seed=1), ts.models.create("deeplabv3_resnet50", 3, width=2, seed=2)
+    header, body = {}, b""
+    for name, value in ts.interop.to_torch(trunk).items():
+        header[name] = {"dtype": "F32", "shape": value.shape, "data_offsets": [len(body), len(body) + value.nbytes]}
+        body += value.tobytes()
+    text = json.dumps(header).encode()
+    path = tmp_path / "resnet.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + body)
+    with caplog.at_level("INFO", "tinyseg"):
+        semantic.begin_with(model, str(path))
+    assert np.array_equal(model.backbone.layer4[2].conv2.weight.numpy(), trunk.layer4[2].conv2.weight.numpy())
+    assert "missing: classifier.0.convs.0.0.weight" in caplog.text and "missing: backbone" not in caplog.text
+    with pytest.raises(TrainError, match="not one of .* fits UNet"):
+        semantic.begin_with(ts.models.create("unet", 2, width=1), str(path))
+    path.write_bytes(b"nothing")
+    with pytest.raises(TrainError, match="resnet.safetensors: not a file of weights"):
+        semantic.begin_with(model, str(path))

@@ -46,7 +46,7 @@ def add(commands) -> None:
     add("--cache", type=not_negative, metavar="GB", help="memory for images that were read once, in GiB (1)")
     add("--model", metavar="NAME", help="see `tinyseg models` (unet)")
     add("--recipe", choices=["paper"], help="train as the model's paper did; other options go before it")
-    add("--init", metavar="RUN", help="begin with the weights of this run or .npz, as far as names and shapes fit")
+    add("--init", metavar="RUN", help="begin with the weights of a run, .npz, .pth or .safetensors, as far as they fit")
     add("--width", type=count, metavar="N", help="channels of the first stage (the model's own; 16 for the shapes)")
     add("--loss", metavar="NAME", help="cross_entropy (ce), dice, focal, lovasz, or a sum such as ce+dice (ce)")
     add("--class-weights", choices=["median"], help="weigh classes by median frequency")

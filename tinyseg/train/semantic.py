@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import checkpoint, losses, models, report
+from .. import checkpoint, interop, losses, models, report
 from ..checkpoint import Info
 from ..components import connected_components
 from ..data import IGNORE, DataError, Loader, Sample, Shapes
@@ -194,8 +194,16 @@ def make_model(options: Namespace, classes: int, channels: int):
 
 
 def begin_with(model, path: str) -> None:
-    """The weights of a run or an .npz, as far as names and shapes fit: FCN's warm start, another number of classes."""
+    """The weights of a run, an .npz or a file of PyTorch's, as far as names and shapes fit: FCN's warm start, another
+    number of classes, a backbone trained on ImageNet."""
     folder = Path(path)
+    if folder.suffix in (".pth", ".pt", ".safetensors"):
+        try:
+            skipped = interop.load_torch(model, folder)
+        except ValueError as error:
+            raise TrainError(f"--init {error}") from error
+        log.info("\n".join([f"--init {path}: loaded, but for {len(skipped) or 'nothing'}", *skipped]))
+        return
     files = [folder / name for name in ("best.npz", "last.npz") if (folder / name).is_file()]
     _, arrays = checkpoint.read(files[0] if files else folder)
     state = checkpoint.part(arrays, "model")
