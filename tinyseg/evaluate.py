@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from . import metrics, rle
+from . import metrics
 from .data.coco import annotations_of
 from .data.objects import objects_of
 from .detect import detect
@@ -107,7 +107,7 @@ def coco_results(found, image_id, category_ids) -> list[dict]:
             "category_id": int(category_ids[found.labels[k]]),
             "score": float(found.scores[k]),
             "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "segmentation": {"size": list(found.size), "counts": rle.to_text(rle.encode(found.mask(k)))},
+            "segmentation": found.rle(k),
         }
         for k, (x1, y1, x2, y2) in enumerate(found.boxes.tolist())
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .data.image import to_uint8
+from .data.image import to_uint8, voc_palette
 
 INK, FAINT, PAPER = (40, 40, 48), (226, 226, 230), (255, 255, 255)
 BLUE, ORANGE = (31, 103, 178), (226, 120, 32)
@@ -73,7 +73,8 @@ def draw_objects(image, objects, names: list[str], palette, least: float = 0.0) 
     from PIL import Image, ImageDraw
 
     scores = getattr(objects, "scores", None)
-    seen, colours = _rgb(image).copy(), np.asarray(palette)[1:] if len(palette) > 2 else np.asarray(palette)
+    # a colour for each class, shifted from object to object; where there is one class only, VOC's colours
+    seen, colours = _rgb(image).copy(), (np.asarray(palette) if len(palette) > 2 else voc_palette())[1:21]
     drawn = [k for k in range(len(objects)) if scores is None or scores[k] >= least]
     own = {k: colours[(objects.labels[k] - 1 + 7 * k) % len(colours)] for k in drawn}
     for k in drawn[::-1]:

@@ -26,6 +26,10 @@ def open(path: str | Path, split: str = "train", *, scale: float | None = None,
     Raises: DataError where no layout is recognised, or the split is missing or incomplete.
     Example: train, val = open("isbi2012"), open("isbi2012", split="val")
     """
+    path = Path(path)
+    if size is None and not any(layout.recognises(path) for layout in LAYOUTS):
+        if layout := _of_objects(path):  # its samples have masks too: the classes of the objects
+            return layout(path, split, scale=scale, in_channels=in_channels)
     return layout_of(path)(path, split, scale=scale, size=size, in_channels=in_channels,
                            masks_needed=masks_needed)
 
@@ -40,7 +44,7 @@ def layout_of(path: str | Path) -> type[Files]:
     for layout in LAYOUTS:
         if layout.recognises(path):
             return layout
-    expected = "; or ".join(layout.expects for layout in reversed(LAYOUTS))
+    expected = "; or ".join(layout.expects for layout in (*reversed(LAYOUTS), *OBJECTS))
     if not path.is_dir():
         raise DataError(f"{path}: no such folder; a data set is a folder with {expected}")
     found = ", ".join(sorted(p.name + "/" * p.is_dir() for p in path.iterdir())[:12]) or "nothing"
@@ -55,7 +59,13 @@ def open_objects(path: str | Path, split: str = "train", *, scale: float | None 
     Example: train = open_objects("coco", "train"); objects_of(train[0]).boxes
     """
     path = Path(path)
-    for layout in OBJECTS if path.exists() else ():
-        if path.is_file() or layout.recognises(path):
-            return layout(path, split, scale=scale, in_channels=in_channels)
+    if layout := _of_objects(path):
+        return layout(path, split, scale=scale, in_channels=in_channels)
     return open(path, split, scale=scale, in_channels=in_channels)
+
+
+def _of_objects(path: Path) -> type | None:
+    """The layout of annotated objects at this path: a folder, or a COCO JSON itself."""
+    if path.is_file():
+        return Coco if path.suffix == ".json" else None
+    return next((layout for layout in OBJECTS if path.is_dir() and layout.recognises(path)), None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ... import ops
+from ... import ops, rle
 from ...tensor import tensor
 from .box_coding import BOX_WEIGHTS, clip, decode, large_enough
 
@@ -36,6 +36,10 @@ class Detections:
     def mask(self, k: int, threshold: float = 0.5) -> np.ndarray:
         """The pixels of object k, (H,W) bool: its mask pasted into the image."""
         return ops.paste_masks(self.masks[k : k + 1], self.boxes[k : k + 1], self.size).numpy()[0] >= threshold
+
+    def rle(self, k: int, threshold: float = 0.5) -> dict:
+        """The same as COCO's compressed run lengths: {"size": [H, W], "counts": text}."""
+        return {"size": [int(n) for n in self.size], "counts": rle.to_text(rle.encode(self.mask(k, threshold)))}
 
     def take(self, which) -> "Detections":
         """Some of them, by number or by a flag each."""

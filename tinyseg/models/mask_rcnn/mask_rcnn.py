@@ -41,6 +41,7 @@ class MaskRCNN(Module):
         self.rpn = RegionProposalNetwork(channels, anchor_sizes, before, after, sampled_anchors)
         self.roi_heads = RoIHeads(channels, num_classes, features, sampled_proposals)
         self.min_size, self.max_size = min_size, max_size
+        self.flattened = {"roi_heads.box_head.fc6.weight": (channels, 7, 7)}  # for weights from and for PyTorch
         self.reset_parameters(seed)
 
     def forward(
@@ -83,7 +84,8 @@ def check_targets(targets: list[Objects], sizes, num_classes: int) -> None:
 class MaskRCNNResNet50FPN(MaskRCNN):
     """Mask R-CNN with ResNet-50 and a feature pyramid (He et al. 2017), for images of 800 pixels.
 
-    44,401,393 parameters for 91 classes, batch norms frozen. Weights and layers are torchvision's.
+    44,401,393 parameters for 91 classes, batch norms frozen. Weights and layers are torchvision's, which divides by
+    sqrt(var + 0), not by sqrt(var + 1e-5), in the batch norms of its published weights: set their `eps` to 0 for those.
     """
 
     name, depth = "mask_rcnn_resnet50_fpn", 50
