@@ -43,3 +43,13 @@ def exact_on_tensor_cores(request):
     device = getattr(getattr(request.node, "callspec", None), "params", {}).get("device")
     with ts.precision("exact") if device and device.name != "cpu" else nullcontext():
         yield
+
+
+@pytest.fixture(scope="session")
+def capable(request):
+    """A device with the kernels of tensor cores: the GPU under test if there is one, else the emulated one."""
+    named = [name for name in request.config.getoption("--device") or [] if name.startswith("cuda")]
+    try:
+        return ts.get_device(named[0] if named else "emulated")
+    except RuntimeError as reason:
+        pytest.skip(str(reason))

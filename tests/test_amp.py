@@ -10,14 +10,6 @@ from tinyseg.precision import narrow_type
 from .strategies import normal
 
 
-@pytest.fixture(scope="module")
-def emulated():
-    try:
-        return ts.get_device("emulated")
-    except RuntimeError as reason:
-        pytest.skip(str(reason))
-
-
 def network(device, seed=0, smooth=False):
     """Convolutions, a batch norm and what stands between them; smooth: without what jumps at a rounding."""
     layers = [Conv2d(3, 8, 3, padding=1), BatchNorm2d(8), ReLU(), MaxPool2d(2), Conv2d(8, 8, 3, padding=1), ReLU()]
@@ -56,19 +48,19 @@ def test_blocks_nest_and_end():
 
 
 @pytest.mark.parametrize("dtype, expected", [("float16", np.float16), ("bfloat16", np.float32)])
-def test_results_keep_the_type_until_an_operation_widens_it(emulated, dtype, expected):
-    x, w = ts.tensor(X, emulated), ts.tensor(normal((3, 3, 3, 8), 3, np.float32), emulated)
+def test_results_keep_the_type_until_an_operation_widens_it(capable, dtype, expected):
+    x, w = ts.tensor(X, capable), ts.tensor(normal((3, 3, 3, 8), 3, np.float32), capable)
     with ts.autocast(dtype):
         y = ts.ops.conv2d(x, w, padding=1)
         same = [y, ts.ops.relu(y), y + y, ts.ops.max_pool2d(y, 2), ts.ops.concat([y, y], -1), y[:, 1:, :-1]]
         same += [y.reshape(2, -1), ts.ops.pad(y, [(0, 0), (1, 1), (0, 0), (0, 0)])]
-        same += [ts.ops.conv_transpose2d(y, ts.tensor(normal((2, 2, 4, 8), 4, np.float32), emulated), stride=2)]
+        same += [ts.ops.conv_transpose2d(y, ts.tensor(normal((2, 2, 4, 8), 4, np.float32), capable), stride=2)]
         assert {t.dtype for t in same} == {np.dtype(expected)}
         wide = [y * 2.0, y.mean(), ts.ops.softmax(y), ts.ops.interpolate(y, scale_factor=2, mode="bilinear")]
         wide += [ts.ops.avg_pool2d(y, 2), ts.ops.dropout(y, 0.5, seed=1), ts.ops.concat([y, x], -1)]
         assert {t.dtype for t in wide} == {np.dtype(np.float32)}
     assert ts.ops.conv2d(x, w).dtype == np.float32
-    assert ts.ops.conv2d(y, ts.tensor(normal((1, 1, 8, 2), 5, np.float32), emulated)).dtype == np.float32  # outside
+    assert ts.ops.conv2d(y, ts.tensor(normal((1, 1, 8, 2), 5, np.float32), capable)).dtype == np.float32  # outside
 
 
 def test_the_cpu_computes_as_without_it():
@@ -79,8 +71,8 @@ def test_the_cpu_computes_as_without_it():
 
 
 @pytest.mark.parametrize("dtype, tolerance", [("float16", 6e-3), ("bfloat16", 5e-2)])
-def test_gradients_are_float32_and_near_those_of_float32(emulated, dtype, tolerance):
-    reference, model = network("cpu", smooth=True), network(emulated, smooth=True)
+def test_gradients_are_float32_and_near_those_of_float32(capable, dtype, tolerance):
+    reference, model = network("cpu", smooth=True), network(capable, smooth=True)
     loss_of(reference).backward()
     with ts.autocast(dtype):
         loss = loss_of(model)
@@ -95,7 +87,7 @@ def test_gradients_are_float32_and_near_those_of_float32(emulated, dtype, tolera
         assert a.dtype == np.float32 and np.allclose(a, b, atol=tolerance)
 
 
-def test_a_function_that_knows_no_half_gets_float32(emulated):
+def test_a_function_that_knows_no_half_gets_float32(capable):
     class Square(ts.Function):
         def forward(self, x):
             self.x = x
@@ -105,9 +97,9 @@ def test_a_function_that_knows_no_half_gets_float32(emulated):
         def backward(self, dy):
             return 2 * self.x * dy
 
-    x = ts.tensor(X, emulated, requires_grad=True)
+    x = ts.tensor(X, capable, requires_grad=True)
     with ts.autocast():
-        y = ts.ops.conv2d(x, ts.tensor(normal((1, 1, 3, 3), 0, np.float32), emulated))
+        y = ts.ops.conv2d(x, ts.tensor(normal((1, 1, 3, 3), 0, np.float32), capable))
     Square()(y).sum().backward()
     assert y.dtype == np.float16 and x.grad.dtype == np.float32
 
@@ -115,11 +107,11 @@ def test_a_function_that_knows_no_half_gets_float32(emulated):
 # ------------------------------------------------------------------------------------------------ the loss's scale
 
 
-def test_a_scale_saves_gradients_that_float16_would_lose(emulated):
+def test_a_scale_saves_gradients_that_float16_would_lose(capable):
     def gradient(scale):
-        x = ts.tensor(X, emulated, requires_grad=True)
+        x = ts.tensor(X, capable, requires_grad=True)
         with ts.autocast():
-            y = ts.ops.relu(ts.ops.conv2d(x, ts.tensor(np.ones((1, 1, 3, 1), np.float32), emulated)))
+            y = ts.ops.relu(ts.ops.conv2d(x, ts.tensor(np.ones((1, 1, 3, 1), np.float32), capable)))
         (y.astype(np.float32).sum() * 1e-9 * scale).backward()
         return x.grad.numpy() / scale
 
@@ -171,16 +163,16 @@ def test_a_scale_that_is_none():
         ts.amp.LossScaler(0)
 
 
-def test_an_overflow_leaves_the_running_statistics_alone(emulated):
-    norm = BatchNorm2d(4).to(emulated)
-    w = ts.tensor(np.full((1, 1, 3, 4), 1e5, np.float32), emulated)  # inf in float16
+def test_an_overflow_leaves_the_running_statistics_alone(capable):
+    norm = BatchNorm2d(4).to(capable)
+    w = ts.tensor(np.full((1, 1, 3, 4), 1e5, np.float32), capable)  # inf in float16
     with ts.autocast():
-        y = norm(ts.ops.conv2d(ts.tensor(X, emulated), w))
+        y = norm(ts.ops.conv2d(ts.tensor(X, capable), w))
     assert not np.isfinite(y.numpy()).all()
     assert all(np.isfinite(a).all() for a in norm.state_dict().values())
 
 
-def test_training_in_half_follows_training_in_float32(emulated):
+def test_training_in_half_follows_training_in_float32(capable):
     def train(device, half):
         model, losses = network(device), []
         optimizer, scaler = ts.optim.SGD(model.parameters(), 0.1), ts.amp.LossScaler(2.0**12)
@@ -193,6 +185,6 @@ def test_training_in_half_follows_training_in_float32(emulated):
             losses.append(loss.item())
         return losses
 
-    plain, half = train("cpu", False), train(emulated, True)
+    plain, half = train("cpu", False), train(capable, True)
     assert plain[-1] < 0.8 * plain[0]
     assert np.allclose(plain, half, rtol=1e-2)
