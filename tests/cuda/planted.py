@@ -72,7 +72,7 @@ def main() -> int:
     races = os.environ.get("TINYSEG_SANITIZE") == "thread"
     if races and "TSAN_LOG" not in os.environ:  # once more, with a sanitizer that goes on after a finding
         log = os.path.join(tempfile.mkdtemp(), "log")
-        os.environ |= {"TSAN_LOG": log, "TSAN_OPTIONS": f"exitcode=0:log_path={log}"}
+        os.environ |= {"TSAN_LOG": log, "TSAN_OPTIONS": f"exitcode=0:history_size=0:log_path={log}"}
         os.execv(sys.executable, [sys.executable, "-m", "tests.cuda.planted"])
     wrong = 0
     for cases, expected in ((RACES if races else MEMORY, True), (RIGHT, False)):

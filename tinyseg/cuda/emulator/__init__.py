@@ -181,15 +181,22 @@ def _engine(folder: Path, sanitize: str) -> Path:
 def _compile(arguments: list[str], target: Path, what: str) -> None:
     """Run the compiler; the target appears whole or not at all, whoever else makes it meanwhile."""
     part = target.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-    result = subprocess.run([*compiler(), *arguments, "-o", str(part)], capture_output=True, text=True)
+    command = [*compiler(), *arguments, "-o", str(part)]
+    result = subprocess.run(command, capture_output=True, text=True, env=_without_preload())
     if result.returncode:
         raise KernelError(f"{what} does not compile for the emulator:\n{result.stderr}")
     os.replace(part, target)
 
 
+def _without_preload() -> dict[str, str]:
+    """The environment for the compiler: a sanitizer's library is for this process alone."""
+    return {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+
+
 def _tell_static_shared(library, path: Path) -> None:
     """Give the engine the addresses of the __shared__ variables: statics of functions, in the symbol table _ZZ..."""
-    listed = subprocess.run(["nm", "-S", "--defined-only", str(path)], capture_output=True, text=True, check=True)
+    command = ["nm", "-S", "--defined-only", str(path)]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True, env=_without_preload())
     symbols = [line.split() for line in listed.stdout.splitlines()]
     offset = next(int(s[0], 16) for s in symbols if s[-1] == "emulated_entry_0")
     base = ctypes.cast(library.emulated_entry_0, ctypes.c_void_p).value - offset

@@ -527,7 +527,7 @@ static void tell_tsan_of_a_new_block() {
   constexpr int BLOCKS = 4;
   static void *of_block[BLOCKS][MOST_THREADS];
   static int block;
-  block = (block + 1) % BLOCKS;
+  block = (block + 1) % (threads > 128 ? 2 : BLOCKS);  // each costs the sanitizer memory
   idle_fibers = nullptr;
   while (fiber_count < threads) take_fiber();
   idle_fibers = nullptr;
