@@ -48,7 +48,7 @@ FAULTS = {
 
 
 def test_every_cure_has_a_fault():
-    assert FAULTS.keys() | {"no data set"} == CURES.keys()
+    assert FAULTS.keys() | {"no data set", "annotations"} == CURES.keys()  # annotations: see test_coco.py
 
 
 @pytest.mark.parametrize("what", FAULTS)

@@ -6,7 +6,7 @@ from PIL import Image
 
 import tinyseg
 from tinyseg import rle
-from tinyseg.data import Coco, DataError, Shapes, objects_of, open_objects, to_coco, write_coco
+from tinyseg.data import Coco, DataError, Shapes, check, objects_of, open_objects, to_coco, write_coco
 from tinyseg.metrics import coco_ap
 
 
@@ -115,6 +115,14 @@ def test_written_and_read_again(coco, tmp_path):
     assert len(shapes["categories"]) == 5 and shapes["annotations"][0]["bbox"][2] > 0
     with pytest.raises(DataError, match="cannot be written"):
         write_coco(data, coco / "no" / "where.json")
+
+
+def test_check(coco):
+    found = check(coco)
+    assert found.ok and found.layout == "Coco" and found.splits == {"instances_train": 2} and found.pairs == 2
+    assert "2 objects (car 1, dog 1), and 1 crowds" in str(found) or "2 objects (dog 1, car 1)" in str(found)
+    found = check(broken(coco, lambda w: w["annotations"][0].update(bbox=[2, 1, 99, 4])))
+    assert not found.ok and "annotation 1: bbox is" in str(found) and found.pairs == 1
 
 
 def test_coco_mini(real):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyseg.data import DataError, PennFudan, Polygons, open_objects
+from tinyseg.data import DataError, PennFudan, Polygons, check, open_objects
 
 
 def picture(path, size=(20, 30)):
@@ -29,6 +29,8 @@ def labelme(tmp_path):
 
 
 def test_labelme(labelme):
+    found = check(labelme)
+    assert found.ok and "15 objects" in str(found) and found.splits == {"train": 4, "val": 1}
     train, val = open_objects(labelme, "train"), open_objects(labelme, "val")
     assert type(train) is Polygons and (len(train), len(val)) == (4, 1)
     assert train.class_names == ("background", "bark", "leaf")

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
+from .check_objects import check_objects
 from .files import Files, Item, by_stem, twins
 from .image import listed, read_image, read_index
 from .labels import Labels
-from .layouts import layout_of
+from .layouts import LAYOUTS, layout_of, layout_of_objects
 from .sample import IGNORE, DataError
 
 CURES = {
     "no data set": "arrange the files in one of the ways above",
+    "annotations": "mend the file, or take the picture out of it",
     "class names": "write classes.txt, one name a line, background included",
     "split": "list names of images in its text file, a line each, or put images into its folder",
     "no image file": "add it, or take its name out of the split's text file",
@@ -103,6 +105,9 @@ def check(path: str | Path) -> Report:
     Example: print(check("isbi2012"))
     """
     report = Report(Path(path))
+    if not any(layout.recognises(report.path) for layout in LAYOUTS) and (layout := layout_of_objects(report.path)):
+        check_objects(report, layout)
+        return report
     try:
         layout = layout_of(path)
     except (DataError, OSError) as error:

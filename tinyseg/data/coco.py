@@ -65,7 +65,7 @@ class Coco:
     @staticmethod
     def recognises(path: Path) -> bool:
         """Whether there is a COCO JSON."""
-        return bool(_candidates(path))
+        return bool(candidates(path))
 
     @property
     def num_classes(self) -> int:
@@ -205,14 +205,14 @@ def write_coco(dataset, path: str | Path, progress=lambda i: None) -> dict:
     return whole
 
 
-def _candidates(path: Path) -> list[Path]:
+def candidates(path: Path) -> list[Path]:
     """The JSONs that look like COCO's, by name."""
     return sorted(file for folder in (path / "annotations", path) for file in folder.glob("*.json")
                   if file.stem.startswith(("instances", "coco", "train", "val", "test", "annotations")))
 
 
 def _json_of(path: Path, split: str) -> Path:
-    files = _candidates(path)
+    files = candidates(path)
     fitting = [file for file in files if split in file.stem]
     fitting = fitting or (files if len(files) == 1 and split == "all" else [])
     if not fitting:

@@ -28,7 +28,7 @@ def open(path: str | Path, split: str = "train", *, scale: float | None = None,
     """
     path = Path(path)
     if size is None and not any(layout.recognises(path) for layout in LAYOUTS):
-        if layout := _of_objects(path):  # its samples have masks too: the classes of the objects
+        if layout := layout_of_objects(path):  # its samples have masks too: the classes of the objects
             return layout(path, split, scale=scale, in_channels=in_channels)
     return layout_of(path)(path, split, scale=scale, size=size, in_channels=in_channels,
                            masks_needed=masks_needed)
@@ -59,12 +59,12 @@ def open_objects(path: str | Path, split: str = "train", *, scale: float | None 
     Example: train = open_objects("coco", "train"); objects_of(train[0]).boxes
     """
     path = Path(path)
-    if layout := _of_objects(path):
+    if layout := layout_of_objects(path):
         return layout(path, split, scale=scale, in_channels=in_channels)
     return open(path, split, scale=scale, in_channels=in_channels)
 
 
-def _of_objects(path: Path) -> type | None:
+def layout_of_objects(path: Path) -> type | None:
     """The layout of annotated objects at this path: a folder, or a COCO JSON itself."""
     if path.is_file():
         return Coco if path.suffix == ".json" else None
