@@ -20,7 +20,7 @@ FLOORS = [
     {"device"},
     {"dryrun"},
     {"tensor"},
-    {"gradcheck", "ops"},
+    {"gradcheck", "graph", "ops"},
     {"nn", "structured"},
     {"models", "losses", "optim", "amp"},
     {"checkpoint", "interop", "estimate"},

@@ -10,6 +10,7 @@ from .checkpoint import load, save
 from .detect import detect
 from .device import get_device
 from .gradcheck import adjoint_check, gradcheck
+from .graph import graph
 from .precision import autocast, precision
 from .predict import predict  # the function; the file of that name is seen by importlib alone
 from .tensor import Function, Tensor, no_grad, tensor
@@ -26,6 +27,7 @@ __all__ = [
     "autocast",
     "get_device",
     "gradcheck",
+    "graph",
     "load",
     "no_grad",
     "precision",

@@ -18,7 +18,7 @@ when nan or inf is found in a gradient; that step is skipped. Micikevicius et al
 import math
 
 from .precision import autocast
-from .tensor import Tensor
+from .tensor import Tensor, tensor
 
 __all__ = ["LossScaler", "autocast"]
 
@@ -33,10 +33,13 @@ class LossScaler:
         self.good_steps = 0  # since the scale last changed
         self.skipped_in_a_row = 0
         self.message = ""  # what the last skipped step says
+        self._tensor: Tensor | None = None  # the scale where the loss is: a captured step reads it there
 
     def scale(self, loss: Tensor) -> Tensor:
         """The loss to call backward on."""
-        return loss * self.value
+        if self._tensor is None or self._tensor.device != loss.device or self._tensor.dtype != loss.dtype:
+            self._tensor = tensor(loss.dtype.type(self.value), loss.device)
+        return loss * self._tensor
 
     def step(self, optimizer, factor: float = 1.0, max_norm: float = 0.0) -> bool:
         """optimizer.step(factor) on the gradients without their scale, clipped to `max_norm` (0: not clipped).
@@ -53,14 +56,19 @@ class LossScaler:
         self.skipped_in_a_row = 0
         self.good_steps += 1
         if self.good_steps >= self.patience:
-            self.value, self.good_steps = min(2 * self.value, 2.0**24), 0
+            self._change(min(2 * self.value, 2.0**24))
         return True
 
     def overflow(self, what: str = "the loss") -> None:
         """Take note of a step that is skipped since `what` holds nan or inf."""
-        self.value, self.good_steps = max(self.value / 2, 2.0**-14), 0
+        self._change(max(self.value / 2, 2.0**-14))
         self.skipped_in_a_row += 1
         self.message = f"{what} is nan or inf in float16: the step is skipped, the loss's scale is now {self.value:g}"
+
+    def _change(self, value: float) -> None:
+        self.value, self.good_steps = value, 0
+        if self._tensor is not None:
+            self._tensor.data.fill(value)
 
     def state_dict(self) -> dict[str, float]:
         """All that a later run needs to go on."""
@@ -69,5 +77,5 @@ class LossScaler:
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Go on from a `state_dict`."""
-        self.value = float(state["value"])
+        self._change(float(state["value"]))
         self.good_steps, self.skipped_in_a_row = int(state["good_steps"]), int(state["skipped_in_a_row"])

@@ -8,6 +8,7 @@
 """
 
 import threading
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -23,6 +24,7 @@ class Device:
     xp = np
     threads = 1  # how many shares of a sum are worth adding up side by side
     half = False  # whether kernels take float16
+    capturing = False  # whether launches are recorded and not run: see `captured`
 
     def empty(self, shape, dtype=np.float32):
         """An uninitialised C-contiguous array on this device."""
@@ -63,6 +65,10 @@ class Device:
     def launch(self, kernel: Kernel, *args) -> None:
         """Run a kernel on arrays of this device: outputs, inputs, numbers."""
         raise NotImplementedError
+
+    def captured(self, run: Callable[[], None]) -> Callable[[], None]:
+        """A function that does the launches of run() again, on the same memory, with little of the host's time."""
+        return run
 
     def check(self, found, error) -> None:
         """Raise what error(found on the host) returns, unless it is None.
@@ -174,7 +180,7 @@ class Emulated(Device):
 
 
 class Cuda(Device):
-    """CuPy arrays on one GPU, from CuPy's pool; kernels compiled by NVRTC. Nothing waits but `numpy` and `array`.
+    """CuPy arrays on one GPU, from CuPy's pool; kernels compiled by NVRTC. Nothing waits but `numpy`.
 
     The GPU that was last asked for memory or for a launch is CuPy's current one in this thread.
     """
@@ -209,10 +215,15 @@ class Cuda(Device):
     def array(self, host, dtype=None):
         host = np.ascontiguousarray(host, dtype).reshape(np.shape(host))
         array = self.empty(host.shape, host.dtype)
-        array.set(host)
+        self.gpu.upload(array, host)
         return array
 
     def numpy(self, array):
+        if self.capturing:
+            raise RuntimeError(
+                "graph: a value is read on the host (item(), numpy(), print) by a function that is captured: a replay "
+                "would not; cure: return the tensor, and read it behind the graph"
+            )
         self.gpu.use()
         host = self.xp.asnumpy(array)
         pending, self._pending = self._pending, []
@@ -237,6 +248,15 @@ class Cuda(Device):
 
     def launch(self, kernel, *args):
         self.gpu.run(kernel, args)
+
+    def captured(self, run):
+        for _ in range(2):  # compiles kernels, and makes what is made at a first call
+            run()
+        self.capturing = True
+        try:
+            return self.gpu.capture(run)
+        finally:
+            self.capturing = False
 
 
 _devices: dict[str, Device] = {}

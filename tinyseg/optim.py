@@ -65,6 +65,11 @@ class Optimizer:
 
         Gradients count times `gradient_factor`: what is left of a loss's scale, or of clipping.
         """
+        if any(p.device.capturing for p in self.parameters[:1]):
+            raise RuntimeError(
+                f"{type(self).__name__}.step: inside a graph its learning rate could never change; "
+                "cure: capture forward and backward, and call step behind the graph"
+            )
         work = []
         for place, (p, group) in enumerate(self._places()):
             if p.grad is not None:

@@ -59,6 +59,11 @@ class Dropout(Function):
         self.key = np.random.SeedSequence(abs(seed)).generate_state(2, np.uint32)
 
     def forward(self, x):
+        if self.device.capturing:
+            raise RuntimeError(
+                f"{self.op}: inside a graph every replay would drop the same values; cure: capture the model in "
+                "evaluation mode, or train it without a graph"
+            )
         x = floats(self.op, self.device, x)
         if self.op == "dropout2d":
             if x.ndim != 4:
