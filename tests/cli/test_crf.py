@@ -112,4 +112,4 @@ def test_errors(photo, capsys):
         assert message in capsys.readouterr().err
     assert crf(folder, "--out", folder / "labels") == 2
     np.savez(folder / "labels" / "photo.npz", other=np.zeros(3))
-    assert crf(folder) == 2
+    assert crf(folder, "--out", folder / "out") == 2 and not (folder / "out").exists()

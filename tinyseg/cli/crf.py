@@ -64,7 +64,6 @@ def crf(options) -> int:
     from ..structured import dense_crf, label_probabilities
 
     settings, progress = settings_of(options.crf), progress_line()
-    options.out.mkdir(parents=True, exist_ok=True)
     for path in options.images:
         image, palette = files.read_image(path), None
         soft, hard = options.labels / f"{path.stem}.npz", options.labels / f"{path.stem}.png"
@@ -83,6 +82,7 @@ def crf(options) -> int:
         if target.resolve() in (path.resolve(), hard.resolve()):
             raise UsageError(f"{target} would overwrite an input; cure: another --out")
         before, after = p.argmax(-1), dense_crf(image, p, **settings, device=device_of(options)).argmax(-1)
+        options.out.mkdir(parents=True, exist_ok=True)
         files.write_mask(target, after.astype(np.int32), palette)
         if options.overlay:
             files.write_image(options.out / f"{path.stem}_overlay.png", files.overlay(image, after))

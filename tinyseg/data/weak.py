@@ -63,13 +63,14 @@ class Weak:
 
     def kind(self, i: int) -> str | None:
         """The kind of label that image i uses; None if it has none of `kinds`."""
-        if i in self.masked:
+        has_mask = not hasattr(self.dataset, "items") or self.dataset.items[i].mask is not None
+        if i in self.masked and has_mask:
             return "masks"
         if self.path is None:
             return self.kinds[0]
         name = self.name(i)
         has = {
-            "masks": self.dataset.items[i].mask is not None if hasattr(self.dataset, "items") else True,
+            "masks": has_mask,
             "scribbles": name in self.drawn["scribbles"],
             "points": name in self.drawn["points"],
             "boxes": name in self.coco or name in self.voc,
