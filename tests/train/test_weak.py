@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 
+import tinyseg as ts
 from tests.train.options import options
 from tinyseg.cli import main
 from tinyseg.cli.train import complete
@@ -43,6 +44,19 @@ def test_each_method_has_a_loss_and_a_gradient(few, tmp_path, kind, method):
     loss.backward()
     assert loss.shape == () and np.isfinite(loss.item()) and loss.item() > 0
     assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("kind, method", [("scribbles", "crf"), ("tags", "em_adapt"), ("boxes", "boxinst")])
+def test_half_precision(few, tmp_path, kind, method):
+    """float16 logits, as autocast makes them, have the loss of their values in float32, and a gradient."""
+    task = weak(tmp_path, kind, method=[method])
+    batch = next(task.loader.batches(0))
+    values = np.random.default_rng(0).standard_normal((4, 32, 32, 6)).astype(np.float16)
+    half = ts.Tensor(values, ts.get_device("cpu"), requires_grad=True)
+    loss = task.loss_of(half, batch)
+    loss.backward()
+    wide = task.loss_of(ts.tensor(values.astype(np.float32)), batch)
+    assert loss.item() == pytest.approx(wide.item()) and half.grad.dtype == np.float16
 
 
 def test_the_loss_of_a_mix_is_the_mean_over_its_images(few, tmp_path):

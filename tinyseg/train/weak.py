@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import losses, report
+from .. import losses, ops, report
 from ..data import Sample, Weak, read_index, write_mask
 from ..data import open as open_data
 from ..data import transforms as t
@@ -81,6 +81,8 @@ class WeaklySupervised(Semantic):
 
     def loss_of_kinds(self, logits, batch):
         """The mean over the images of the loss of their kind of label."""
+        if logits.dtype == np.float16:  # lattices, and the search for labels, count in float32
+            logits = ops.astype(logits, np.float32)
         total = 0.0
         kinds = ["scribbles" if kind == "points" else kind for kind in batch.supervision]
         for kind in sorted(set(kinds)):
