@@ -3,6 +3,7 @@
     python -m bench.gpu                        everything: a few minutes
     python -m bench.gpu --only conv2d          rows whose name matches a regular expression
     python -m bench.gpu --markdown             rows for bench/RESULTS.md
+    python -m bench.gpu --compile              PyTorch's steps compiled
     python -m bench.gpu --small --device emulated       tiny sizes, to see that it runs: no figure of it means anything
 
 Memory-bound rows are a share of the bandwidth of a copy, convolutions of the rate of the GPU's own matrix product in
@@ -21,6 +22,7 @@ import numpy as np
 
 import tinyseg as ts
 
+from . import gpu_steps
 from .case import torch
 from .convolution import LAYERS
 
@@ -54,8 +56,8 @@ def seconds(call: Callable, wait: Callable, calls: int, batches: int = 5) -> flo
 class Bench:
     """The device, sizes, and arrays on both sides."""
 
-    def __init__(self, device: str, small: bool):
-        self.device, self.small = ts.get_device(device), small
+    def __init__(self, device: str, small: bool, compiled: bool = False):
+        self.device, self.small, self.compiled = ts.get_device(device), small, compiled
         self.calls = 1 if small else 20
 
     def wait(self):
@@ -168,26 +170,8 @@ class Bench:
         return Row(name, run, run_torch, flop, "TFLOP/s")
 
     def training(self):
-        side, batch, width = self.size(512, 16), self.size(4, 2), self.size(64, 4)
-        for name, options in (("unet", dict(width=width)), ("deeplabv3_resnet50", {})):
-            if self.small and name != "unet":
-                continue
-            model = ts.models.create(name, num_classes=21, **options).to(self.device)
-            optimizer = ts.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-            images = self.tensor(batch, side, side, 3)
-            masks = ts.tensor(np.zeros((batch, side, side), np.int32), self.device)
-            for mode in ("float32", "autocast"):
-                context = self.mode(mode)
-
-                def step(model=model, optimizer=optimizer, images=images, masks=masks, context=context):
-                    with context():
-                        logits = model(images)
-                        loss = ts.ops.cross_entropy(logits[0] if isinstance(logits, tuple) else logits, masks)
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-
-                yield Row(f"{name} {batch}x{side}x{side} {mode} training step", step, None, 0, "")
+        for step in gpu_steps.steps(self.device, self.small, self.compiled, torch_cuda):
+            yield Row(step.name, step.ours, step.theirs, step.flop, "TFLOP/s")
 
 
 def peaks(bench: Bench) -> dict[str, float]:
@@ -206,9 +190,10 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--only", default="", metavar="PATTERN", help="rows whose name matches this expression")
     parser.add_argument("--small", action="store_true", help="tiny sizes: a check that everything runs")
+    parser.add_argument("--compile", action="store_true", help="PyTorch's steps by torch.compile")
     parser.add_argument("--markdown", action="store_true", help="rows of a table")
     options = parser.parse_args()
-    bench = Bench(options.device, options.small)
+    bench = Bench(options.device, options.small, options.compile)
     top = peaks(bench)
     print(f"{ts.device.usable_devices()[bench.device.name.split(':')[0]]}; "
           f"copy {top['GB/s'] / 1e9:.4g} GB/s, float16 product {top['TFLOP/s'] / 1e12:.3g} TFLOP/s")  # fmt: skip
@@ -223,6 +208,10 @@ def main() -> None:
         if row.work:
             scale = 1e9 if row.unit == "GB/s" else 1e12
             cells += [f"{row.work / ours / scale:8.3g} {row.unit}", f"{row.work / ours / top[row.unit]:4.0%}"]
+        if "step" in row.name or "inference" in row.name:
+            pools = [gpu_steps.pool_bytes(row.ours, bench.device)]
+            pools += [gpu_steps.pool_bytes(row.theirs, bench.device, torch_cuda)] if row.theirs else []
+            cells.append(" against ".join(f"{b / 2**20:.0f} MiB" for b in pools))
         print(separator.join(cells).rstrip(), flush=True)
 
 
