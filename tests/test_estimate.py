@@ -69,6 +69,8 @@ def test_every_model_can_be_estimated(name):
     size = (188, 204) if name == "unet_paper" else (37, 53)
     found = estimate(lambda: models.create(name, 21), size, batch=2)
     assert found.training > found.prediction > 4 * found.parameters and found.multiply_adds > 2 * found.parameters / 100
+    less = estimate(lambda: models.create(name, 21), size, batch=2, recompute=True)
+    assert less.activations < found.activations and less.multiply_adds == found.multiply_adds
 
 
 def test_a_ghost_has_the_shapes_and_dtypes_that_numpy_has():
@@ -99,3 +101,15 @@ def test_memory_is_counted_while_a_view_lives():
     assert device.in_use == 0 and device.peak == 4 << 20
     small = device.empty((3,))
     assert device.in_use == 0 and small.shape == (3,)
+
+
+@pytest.mark.parametrize("name", ["segnet", "fcn8s", "unet", "fcn_resnet50", "deeplabv3plus_xception65"])
+def test_recomputation_keeps_less(name):
+    build = lambda: models.create(name, 21)  # noqa: E731
+    plain, less = (estimate(build, (128, 160), batch=2, recompute=how) for how in (False, True))
+    assert less.activations < 0.62 * plain.activations and less.training < plain.training
+    assert (less.multiply_adds, less.parameters, less.prediction) == (
+        plain.multiply_adds,
+        plain.parameters,
+        plain.prediction,
+    )

@@ -40,11 +40,13 @@ def estimate(
     batch: int = 1,
     in_channels: int = 3,
     optimizer: Callable = optim.SGD,
+    recompute: bool = False,
 ) -> Estimate:
     """What the model that `build()` makes takes for batches of (batch, *size, in_channels).
 
     The optimiser is made as optimizer(parameters, lr=0.0); SGD with momentum unless another is given. Of several
-    logits (auxiliary heads) the losses are added. Raises what the model itself raises for a size that it cannot take.
+    logits (auxiliary heads) the losses are added. recompute: after `nn.recompute_blocks`. Raises what the model itself
+    raises for a size that it cannot take.
 
     Example:
         estimate(lambda: ts.models.create("fcn8s", 21), (512, 512), batch=8)
@@ -60,7 +62,12 @@ def estimate(
     prediction = device.peak
 
     model.train()
-    work = activations = 0
+    outputs = model(tensor(images, device))
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    work, activations = sum(multiply_adds(*outputs)), 0
+    del outputs
+    if recompute:
+        nn.recompute_blocks(model)
     if optimizer is optim.SGD:
         learner = optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
     else:
@@ -70,7 +77,6 @@ def estimate(
         before = device.in_use
         outputs = model(tensor(images, device))
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        work = sum(multiply_adds(*outputs))
         loss = sum(losses.cross_entropy(y, _target(y)) for y in outputs)
         activations = device.in_use - before
         del outputs

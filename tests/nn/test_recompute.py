@@ -109,3 +109,20 @@ def test_what_returns_several_tensors_is_refused():
     two.recompute = True
     with pytest.raises(TypeError, match="recompute: Two returns tuple, expected one tensor; cure"):
         two(np.ones((1, 2, 2, 1), np.float32))
+
+
+@pytest.mark.parametrize("name", ["segnet", "fcn8s", "fcn_resnet50"])
+def test_all_blocks_of_a_model(name):
+    """Gradients and running statistics to the bit, dropout included."""
+    x = np.random.default_rng(0).standard_normal((2, 33, 20, 3)).astype(np.float32)
+    found = []
+    for recompute in (False, True):
+        model = ts.models.create(name, 2, width=4)
+        if recompute:
+            assert nn.recompute_blocks(model) > 5
+        y = model(ts.tensor(x))
+        y = y[0] + y[1] if isinstance(y, tuple) else y
+        y.backward(np.random.default_rng(1).standard_normal(y.shape).astype(np.float32))
+        found.append([y.numpy(), *(p.grad.numpy() for p in model.parameters()), *(b.numpy() for b in model.buffers())])
+    for a, b in zip(*found):
+        np.testing.assert_array_equal(a, b)

@@ -12,6 +12,7 @@ def add(commands) -> None:
     p.add_argument("name", nargs="?", metavar="NAME", help="tell all about this one: its recipe, memory and work")
     p.add_argument("--size", type=count, nargs="+", default=[512], metavar="N", help="height [and width] (512)")
     p.add_argument("--batch", type=count, default=1, metavar="N", help="images a step (1)")
+    p.add_argument("--recompute", action="store_true", help="blocks keep their inputs alone, as in tinyseg train")
     p.add_argument("--classes", type=count, default=21, metavar="N", help="(21)")
     p.add_argument("--channels", type=count, default=3, metavar="N", help="of an image (3)")
 
@@ -54,5 +55,5 @@ def cost(options, model) -> str:
     valid = getattr(model, "valid_size", lambda n: n)
     size = tuple(valid(n) for n in (options.size * 2)[:2])
     found = estimate(lambda: known.create(options.name, options.classes, options.channels), size, options.batch,
-                     options.channels)  # fmt: skip
+                     options.channels, recompute=options.recompute)  # fmt: skip
     return f"{options.batch} x {size[0]} x {size[1]} pixels, SGD with momentum: {found}"

@@ -13,7 +13,7 @@ TRAIN = {
     "loss": "cross_entropy", "seed": 0, "out": None, "save_every": 60.0, "resume": False, "amp": None,
     "cache": 1.0, "border_weights": False, "supervision": ["masks"], "method": None, "labels": None, "masked": 0,
     "turns": 3, "scribble_length": 1.0, "scribble_width": 3, "crf_weight": None, "crf_sxy": 100.0, "crf_srgb": 15.0,
-    "crf_pool": 2, "tag_pool": 4, "recipe": None, "init": None,
+    "crf_pool": 2, "tag_pool": 4, "recipe": None, "init": None, "recompute": False,
 }  # fmt: skip
 FREE_ON_RESUME = {
     "out",
@@ -47,6 +47,8 @@ def add(commands) -> None:
     add("--model", metavar="NAME", help="see `tinyseg models` (unet)")
     add("--recipe", choices=["paper"], help="train as the model's paper did; other options go before it")
     add("--init", metavar="RUN", help="begin with the weights of a run, .npz, .pth or .safetensors, as far as they fit")
+    add("--recompute", action="store_true",
+        help="blocks keep their inputs alone and are computed again: less memory, a third more time")
     add("--width", type=count, metavar="N", help="channels of the first stage (the model's own; 16 for the shapes)")
     add("--loss", metavar="NAME", help="cross_entropy (ce), dice, focal, lovasz, or a sum such as ce+dice (ce)")
     add("--class-weights", choices=["median"], help="weigh classes by median frequency")

@@ -72,8 +72,8 @@ class SegNet(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         places = []
-        for block, (begin, end) in enumerate(zip([0, *self.features.ends], self.features.ends)):
-            x = Sequential(*self.features[begin:end])(x)
+        for block, encode in enumerate(self.features.pieces):
+            x = encode(x)
             size = x.shape[1:3]
             x, at = ops.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
             places.append((at, size))

@@ -52,7 +52,7 @@ class VGGFeatures(Sequential):
         first_padding: int | None = None,
         dilations: tuple[int, ...] = (1, 1, 1, 1, 1),
     ):
-        self.layers, self.ends = [], []
+        self.layers, self.pieces = [], []  # the same layers, by number and by block
         channels = in_channels
         for depth, out, dilation, pool in zip(DEPTHS, widths(width), dilations, pooling or pools()):
             for _ in range(depth):
@@ -64,14 +64,19 @@ class VGGFeatures(Sequential):
                 self.layers += [pool]  # behind batch norm and ReLU in one, which keep their input anyway
             else:
                 self.layers[-1:] = [pool, ReLU()]
-            self.ends.append(len(self.layers))
+            self.pieces.append(Sequential(*self.layers[sum(map(len, self.pieces)) :]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.pieces:
+            x = block(x)
+        return x
 
     def stages(self, x: Tensor, first: int = 0) -> list[Tensor]:
         """What comes out of the five blocks, each behind its pooling (strides 2 to 32), from block `first` on."""
         found = []
-        for block, (begin, end) in enumerate(zip([0, *self.ends], self.ends)):
-            x = Sequential(*self.layers[begin:end])(x)
-            found += [x] * (block >= first)
+        for number, block in enumerate(self.pieces):
+            x = block(x)
+            found += [x] * (number >= first)
         return found
 
 

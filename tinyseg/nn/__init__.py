@@ -20,6 +20,7 @@ from .layers import (
     freeze_batch_norm,
 )
 from .module import Buffer, Module, Parameter
+from .recompute import recompute_blocks
 from .statistics import batch_norm_statistics
 
 __all__ = [
@@ -44,4 +45,5 @@ __all__ = [
     "freeze_batch_norm",
     "init",
     "no_init",
+    "recompute_blocks",
 ]

@@ -1,7 +1,7 @@
 """Memory for time: a block that keeps its input alone, and in backward computes the rest again.
 
     for block in (*model.down, *model.merge):
-        block.recompute = True
+        block.recompute = True                    # or recompute_blocks(model), for every block there is
 
 What lies between a block's input and its result is then needed for one block at a time, for a third more time a step.
 Gradients are equal to the bit: the second pass draws the same dropout, computes as exactly, and leaves running
@@ -10,6 +10,33 @@ statistics as it found them. Chen, Xu, Zhang & Guestrin, "Training Deep Nets wit
 
 from ..precision import is_exact, precision
 from ..tensor import Function, Tensor, recording
+
+
+def recompute_blocks(model) -> int:
+    """Let every block of a model compute itself again in backward; returns how many there are.
+
+    Blocks are the modules that hold a convolution and something behind it themselves, and at most one such module
+    inside (a shortcut): a Sequential of convolution, batch norm and ReLU, a residual block. A module that runs other
+    pieces than its members names them in `pieces`.
+
+    Example:
+        ts.nn.recompute_blocks(model)
+    """
+    found = [block for _, member in model.members() if hasattr(member, "members") for block in _blocks(member)]
+    for block in found:
+        block.recompute = True
+    return len(found)
+
+
+def _blocks(module) -> list:
+    from .layers import Conv2d, ConvTranspose2d
+
+    if hasattr(module, "pieces"):
+        return module.pieces
+    layers = [m for _, m in module.members() if hasattr(m, "members")]
+    inside = [block for layer in layers for block in _blocks(layer)]
+    whole = len(layers) > 1 and any(isinstance(m, Conv2d | ConvTranspose2d) for m in layers)
+    return [module] if whole and len(inside) <= 1 else inside
 
 
 class Recompute(Function):

@@ -15,7 +15,7 @@ from ..data import IGNORE, DataError, Loader, Sample, Shapes
 from ..data import open as open_data
 from ..data import transforms as t
 from ..evaluate import evaluate
-from ..nn import batch_norm_statistics
+from ..nn import batch_norm_statistics, recompute_blocks
 from ..tensor import tensor
 from .optimisation import follow, recipe_of
 from .task import Task, TrainError, Validation
@@ -71,6 +71,8 @@ class Semantic(Task):
             begin_with(model, self.options.init)
         if self.recipe:
             self.recipe.prepare(model)
+        if self.options.recompute:
+            recompute_blocks(model)
         return model
 
     def loss(self, model, batch):
