@@ -2,6 +2,7 @@
 
     python -m bench.models                        sizes, times, memory; --only PATTERN for some
     python -m bench.models --camvid DIR           and the mean IoU on CamVid after the same few steps from scratch
+    python -m bench.models --parts plan camvid    only these of plan, tinyseg, torch (times and memory) and camvid
     python -m bench.models --table                only what was measured before
 
 Each model is measured in processes of its own and its results kept in --out, part by part: what is there is not
@@ -24,6 +25,7 @@ from tinyseg.estimate import estimate
 from . import machine
 from .example import CLASSES
 
+PARTS = ("plan", "tinyseg", "torch", "camvid")
 COLUMNS = (
     "model | parameters | multiply-adds | training step, ms | PyTorch | prediction, ms | PyTorch "
     "| peak memory, step, MiB | PyTorch | prediction | PyTorch | mean IoU, CamVid"
@@ -43,7 +45,7 @@ def main() -> int:
     parser.add_argument("--camvid", metavar="DIR", help="CamVid, as of the SegNet tutorial")
     parser.add_argument("--steps", type=int, default=100, help="training steps on CamVid")
     parser.add_argument("--camvid-width", type=int, help="width on CamVid (default: a quarter of each model's own)")
-    parser.add_argument("--no-torch", action="store_true", help="ours only")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (default: all)")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     options = parser.parse_args()
     names = [name for name in ts.models.names() if re.search(options.only, name) and is_semantic(name)]
@@ -70,14 +72,12 @@ def measure(name: str, path: Path, options) -> None:
         "torch": lambda: side("torch", name, options),
         "camvid": lambda: camvid(name, options),
     }
-    if options.no_torch or not has_twin(name):
-        del parts["torch"]
-    if options.camvid is None:
-        del parts["camvid"]
-    for part, do in parts.items():
+    for part in options.parts:
+        if (part == "torch" and not has_twin(name)) or (part == "camvid" and options.camvid is None):
+            continue
         found = json.loads(path.read_text()) if path.exists() else {}
         if part not in found:
-            found[part] = do()
+            found[part] = parts[part]()
             path.write_text(json.dumps(found, indent=1))
             print(f"{name} {part}: {found[part]}", file=sys.stderr, flush=True)
 
@@ -166,8 +166,9 @@ def row(name: str, found: dict) -> str:
     def cell(side, key, unit=1.0):
         return f"{side[key] / unit:,.0f}" if key in side else side.get("failed", "")[:40]
 
-    plan = found["plan"]
-    cells = [f"`{name}`", f"{plan['parameters']:,}", f"{plan['multiply_adds'] / 1e9:.1f} G"]
+    cells = [f"`{name}`", "", ""]
+    if plan := found.get("plan"):
+        cells[1:] = f"{plan['parameters']:,}", f"{plan['multiply_adds'] / 1e9:.1f} G"
     for key, unit in (("step", 1), ("predict", 1), ("step_peak", 2**20), ("predict_peak", 2**20)):
         cells += [cell(ours, key, unit), cell(theirs, key, unit)]
     cells += [f"{100 * quality['mean_iou']:.1f} %" if quality else ""]
