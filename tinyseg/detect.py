@@ -8,8 +8,8 @@ from .predict import _switch, normalised
 def detect(model, image, score: float = 0.0):
     """The objects in an image: boxes, classes, scores, masks, best first (`models.mask_rcnn.Detections`).
 
-    The image is resized bilinearly as the model says (`min_size`, `max_size`) and padded, and the objects are brought
-    back to its own size. score: leave out detections below it (the model has left out those below its own threshold).
+    The image is resized bilinearly as the model says (`min_size`, `max_size`), and the objects are brought back to its
+    own size. score: leave out detections below it (the model has left out those below its own threshold).
 
     Shapes: image (H, W, C) or (H, W), uint8, uint16 or float in [0, 1].
     Raises: ValueError for a model that does not find objects, and for images that make no sense.
@@ -18,7 +18,6 @@ def detect(model, image, score: float = 0.0):
     from . import ops
     from .checkpoint import info_of
     from .data.transforms import shortest_size
-    from .models.mask_rcnn.mask_rcnn import MULTIPLE
     from .tensor import no_grad, tensor
 
     if getattr(model, "task", None) != "instance":
@@ -34,9 +33,7 @@ def detect(model, image, score: float = 0.0):
             x = tensor(pixels[None], next(iter(model.parameters())).device)
             if size != own:
                 x = ops.interpolate(x, size=size, mode="bilinear", align_corners=False)
-            below, right = (-n % MULTIPLE for n in size)
-            x = ops.pad(x, ((0, 0), (0, below), (0, right), (0, 0))) if below or right else x
-            found = model(x, [size])[0]
+            found = model(x)[0]
     finally:
         _switch(training, True)
     found = found if size == own else found.resized(own)

@@ -45,6 +45,20 @@ def test_losses_and_a_gradient_at_every_parameter(device):
         assert p.grad is not None and np.isfinite(p.grad.numpy()).all() and p.grad.numpy().any(), name
 
 
+def test_mixed_precision(device):
+    batch, found = scene(), []
+    for enabled in (False, True):
+        model = small().to(device)
+        with ts.autocast(enabled=enabled):
+            losses = model(ts.tensor(batch.images, device), batch.sizes, batch.objects)
+        assert all(loss.dtype == np.float32 for loss in losses.values())
+        total = sum(losses.values())
+        total.backward()
+        found.append(total.item())
+        assert all(np.isfinite(p.grad.numpy()).all() for p in model.parameters())
+    assert found[1] == pytest.approx(found[0], rel=0.02)
+
+
 def test_the_seed_decides_weights_and_samples():
     batch, values = scene(), []
     for seed in (0, 0, 1):
@@ -69,6 +83,16 @@ def test_detections_of_a_model_that_knows_nothing():
         assert np.array_equal(d.boxes, e.boxes) and np.array_equal(d.masks, e.masks)
         assert len(d) <= 100 and (d.boxes >= 0).all() and (d.boxes[:, [0, 2]] <= w).all()
         assert (np.diff(d.scores) <= 0).all() and ((d.masks >= 0) & (d.masks <= 1)).all() and (d.labels > 0).all()
+
+
+def test_padding_changes_nothing():
+    """An image of any size is padded by the model as a batch would be."""
+    model, image = small().eval(), np.random.default_rng(0).random((1, 50, 70, 3)).astype(np.float32)
+    padded = np.zeros((1, 64, 96, 3), np.float32)
+    padded[:, :50, :70] = image
+    with ts.no_grad():
+        (a,), (b,) = model(ts.tensor(image)), model(ts.tensor(padded), [(50, 70)])
+    assert a.size == (50, 70) and np.array_equal(a.boxes, b.boxes) and np.array_equal(a.masks, b.masks)
 
 
 def test_images_without_objects_masks_without_pixels_and_one_pixel_objects():
@@ -114,7 +138,8 @@ def test_errors():
     model, batch = small(), scene()
     x = ts.tensor(batch.images)
     for arguments, message in [
-        ((x[:, :50],), "multiples of 32; cure: pad them"),
+        ((x[:, :0],), "with some pixels"),
+        ((x[0],), r"expected \(N,H,W,C\)"),
         ((x, [(64, 64)]), "2 images, 1 sizes"),
         ((x, batch.sizes, batch.objects[:1]), "2 images, 2 sizes, expected one"),
         ((x, [(64, 64), (60, 64)], batch.objects), "its objects are of an image of .64, 64., it has .60, 64."),
@@ -150,14 +175,14 @@ def test_detect_brings_objects_back_to_the_image(monkeypatch):
     forward = type(model).forward
 
     def watch(self, images, sizes=None, targets=None):
-        seen.append((images.shape, sizes))
+        seen.append(images.shape)
         return forward(self, images, sizes, targets)
 
     monkeypatch.setattr(type(model), "forward", watch)
     found = ts.detect(model, np.random.default_rng(0).integers(0, 256, (100, 130, 3)).astype(np.uint8))
-    assert seen == [((1, 64, 96, 3), [(64, 83)])] and found.size == (100, 130) and model.training
+    assert seen == [(1, 64, 83, 3)] and found.size == (100, 130) and model.training
     ts.detect(model, np.zeros((30, 300, 3), np.uint8))
-    assert seen[1] == ((1, 32, 96, 3), [(9, 96)])
+    assert seen[1] == (1, 9, 96, 3)
     if len(found):
         assert found.mask(0).shape == (100, 130)
     with pytest.raises(ValueError, match="does not find objects; cure: ts.predict"):

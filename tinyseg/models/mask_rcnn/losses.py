@@ -18,12 +18,14 @@ BETA = 1 / 9
 
 def binary_cross_entropy(logits: Tensor, target: np.ndarray) -> Tensor:
     """Mean of softplus(x) - t x, which is -t log sigmoid(x) - (1-t) log(1 - sigmoid(x)); targets in [0, 1]."""
+    logits = single(logits)
     t = Tensor(logits.device.array(target, logits.dtype), logits.device)
     return ops.mean(ops.softplus(logits) - logits * t)
 
 
 def smooth_l1(predicted: Tensor, target: np.ndarray, beta: float = BETA) -> Tensor:
     """Sum of d^2 / (2 beta) where d = |p - t| < beta, else d - beta/2. Girshick 2015."""
+    predicted = single(predicted)
     d = ops.abs(predicted - Tensor(predicted.device.array(target, predicted.dtype), predicted.device))
     near = ops.minimum(d, beta)  # in it both branches are one: near (d - near/2) / beta
     return ops.sum(near * (d - 0.5 * near)) / beta
@@ -31,7 +33,12 @@ def smooth_l1(predicted: Tensor, target: np.ndarray, beta: float = BETA) -> Tens
 
 def cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
     """Mean of -log softmax(logits)[label]. Shapes: (R,K), (R,)."""
-    return ops.cross_entropy(logits, labels.astype(np.int32), ignore_index=-1)
+    return ops.cross_entropy(single(logits), labels.astype(np.int32), ignore_index=-1)
+
+
+def single(x: Tensor) -> Tensor:
+    """x in float32 where autocast made it float16: losses are sums of many small numbers."""
+    return x.astype(np.float32) if x.dtype == np.float16 else x
 
 
 class OfClass(Function):

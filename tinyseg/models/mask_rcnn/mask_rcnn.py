@@ -5,6 +5,7 @@
 
 import numpy as np
 
+from ... import ops
 from ...data.objects import Objects, check_boxes
 from ...nn import Module
 from ...tensor import Tensor
@@ -13,7 +14,7 @@ from .fpn import ResNetFPN
 from .roi_heads import RoIHeads
 from .rpn import RegionProposalNetwork
 
-MULTIPLE = 32  # images are padded to it, so that each level is half of the one before
+MULTIPLE = 32  # to which images are padded, so that each level is half of the one before
 
 
 class MaskRCNN(Module):
@@ -23,7 +24,7 @@ class MaskRCNN(Module):
     sampled_anchors, sampled_proposals: see `RegionProposalNetwork` and `RoIHeads`. min_size, max_size: `ts.detect` and
     training resize images so that the shorter side has min_size pixels and the longer at most max_size; None: not.
 
-    Shapes: images (N,H,W,in_channels), normalised, H and W multiples of 32; sizes: (H,W) of each image without padding.
+    Shapes: images (N,H,W,in_channels), normalised, of any size; sizes: (H,W) of each image without its padding.
     Raises DataError naming image and box where a target's box makes no sense; ValueError for other images.
     Example: losses = model(images, sizes, targets)      # a dict of scalars to add up
              found = model.eval()(images, sizes)         # a list of Detections
@@ -48,17 +49,17 @@ class MaskRCNN(Module):
         self, images: Tensor, sizes: list[tuple[int, int]] | None = None, targets: list[Objects] | None = None
     ) -> list[Detections] | dict[str, Tensor]:
         """Detections of each image; the five losses where targets are given."""
-        image_size = images.shape[1:3]
-        if images.ndim != 4 or image_size[0] % MULTIPLE or image_size[1] % MULTIPLE or 0 in images.shape:
-            raise ValueError(
-                f"mask_rcnn: images have shape {images.shape}, expected (N,H,W,C), H and W multiples of {MULTIPLE}; "
-                "cure: pad them, and pass their own sizes"
-            )
-        sizes = [image_size] * len(images) if sizes is None else [tuple(int(n) for n in size) for size in sizes]
+        if images.ndim != 4 or 0 in images.shape:
+            raise ValueError(f"mask_rcnn: images have shape {images.shape}, expected (N,H,W,C) with some pixels")
+        sizes = [images.shape[1:3]] * len(images) if sizes is None else [tuple(int(n) for n in size) for size in sizes]
         if len(sizes) != len(images) or (targets is not None and len(targets) != len(images)):
             raise ValueError(f"mask_rcnn: {len(images)} images, {len(sizes)} sizes, expected one (and a target) each")
         if targets is not None:
             check_targets(targets, sizes, self.roi_heads.box_predictor.cls_score.bias.size)
+        below, right = (-n % MULTIPLE for n in images.shape[1:3])
+        if below or right:
+            images = ops.pad(images, ((0, 0), (0, below), (0, right), (0, 0)))
+        image_size = images.shape[1:3]
         maps = self.backbone(images)
         boxes = None if targets is None else [t.boxes for t in targets]
         proposals, losses = self.rpn(maps, image_size, sizes, boxes)
