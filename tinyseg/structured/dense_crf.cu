@@ -1,11 +1,15 @@
 #include "common.cuh"
 
+constexpr int POINTS = 4;  // of a block: a warp each
+
 // q[n] = softmax(scores[n] + sum_j weight[n J + j] values[vertex[n J + j]]). A warp a point, a lane a class.
 template <class T>
-__global__ void mean_field(T *__restrict__ q, const T *__restrict__ scores, const T *__restrict__ values,
-                           const int32 *__restrict__ vertex, const T *__restrict__ weight, Index N, Index J, Index K) {
-  PARALLEL_FOR(i, N * 32) {
-    Index n = i / 32, lane = i % 32;
+__global__ void __launch_bounds__(128) mean_field(T *__restrict__ q, const T *__restrict__ scores,
+                                                  const T *__restrict__ values, const int32 *__restrict__ vertex,
+                                                  const T *__restrict__ weight, Index N, Index J, Index K) {
+  PARALLEL_BLOCKS(i, (N + POINTS - 1) / POINTS) {
+    Index n = i * POINTS + threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (n >= N) continue;  // the whole warp
     T top = -INFINITY, total = 0;
     for (Index k = lane; k < K; k += 32) {
       T score = scores[n * K + k];
