@@ -234,3 +234,10 @@ def test_what_stands_under_ignored_pixels_does_not_matter(name, bad):
         results.append((loss.item(), x.grad.numpy()))
     assert results[0][0] == results[1][0] and np.array_equal(results[0][1], results[1][1])
     assert not results[1][1][0, 1].any() and results[1][1].any()
+
+
+@pytest.mark.parametrize("loss", PIXELS.values())
+def test_auxiliary_logits_are_not_taken_for_a_batch(loss):
+    y = ts.tensor(np.zeros((2, 4, 4, 2), np.float32))
+    with pytest.raises(TypeError, match="got 2 logits: .*auxiliary heads.*cure"):
+        loss((y, y), np.zeros((2, 4, 4), np.int32))

@@ -36,6 +36,7 @@ def cross_entropy(
     Example:
         loss = ts.losses.cross_entropy(model(x), mask, pixel_weight=ts.losses.unet_border_weights(cells)[None])
     """
+    _check_single("cross_entropy", logits)
     options = {"ignore_index": ignore_index, "label_smoothing": label_smoothing}
     if pixel_weight is None:  # one kernel does it all
         return ops.cross_entropy(logits, target, weight, **options)
@@ -236,8 +237,17 @@ def _count(mask, num_classes, ignore_index):
 # What all losses share
 
 
+def _check_single(loss, logits):
+    if isinstance(logits, tuple | list):
+        raise TypeError(
+            f"{loss}: got {len(logits)} logits: a model with auxiliary heads returns those too in training; cure: the "
+            "loss of each, times the weights that the model's docstring names, or a model made with aux=False"
+        )
+
+
 def _counted(loss, logits, target, ignore_index, weight, pixel_weight, classes=None):
     """The target as an array on the logits' device, and u: how much each pixel counts."""
+    _check_single(loss, logits)
     device, classes = logits.device, classes or logits.shape[-1]
     expected = logits.shape if loss == "binary_cross_entropy" else logits.shape[:-1]
     target = target.data if isinstance(target, Tensor) else device.array(target)
