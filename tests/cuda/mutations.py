@@ -30,6 +30,7 @@ ELSEWHERE = {
     "ops/conv/depthwise.cu": ["ops/conv/test_conv2d.py"],
     "ops/conv/direct.cu": ["ops/conv/test_conv2d.py"],
     "ops/optimizer.cu": ["test_optim.py"],
+    "ops/multi_tensor.cu": ["test_optim.py"],
     "ops/max_pool2d.cu": ["cuda/test_late_checks.py", "ops/test_max_pool2d.py"],
     "ops/cross_entropy.cu": ["cuda/test_late_checks.py", "ops/test_cross_entropy.py"],
     "cuda/common.cuh": ["cuda/test_emulator.py"],

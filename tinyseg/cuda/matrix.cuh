@@ -199,7 +199,6 @@ template <class Unit, int BN> struct Product {
       cp_commit();
       if (step >= 0) multiply<A_ALONG, B_ALONG>(stage(step), stage(step) + BM * DEPTH, a_place, b_place);
     }
-    cp_wait<0>();
     __syncthreads();
   }
 
