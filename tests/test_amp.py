@@ -87,6 +87,19 @@ def test_gradients_are_float32_and_near_those_of_float32(capable, dtype, toleran
         assert a.dtype == np.float32 and np.allclose(a, b, atol=tolerance)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_block_computed_again_gives_the_same_bits(capable, dtype):
+    def gradients(recompute):
+        model = Sequential(network(capable), Conv2d(4, 4, 1, seed=0).to(capable))
+        model.layers[0].recompute = recompute
+        with ts.autocast(dtype):
+            loss = loss_of(model)
+        (loss * 1024.0).backward()
+        return [p.grad.numpy() for p in model.parameters()]
+
+    assert all(map(np.array_equal, gradients(False), gradients(True)))
+
+
 def test_a_function_that_knows_no_half_gets_float32(capable):
     class Square(ts.Function):
         def forward(self, x):

@@ -8,7 +8,7 @@ Gradients are equal to the bit: the second pass draws the same dropout, computes
 statistics as it found them. Chen, Xu, Zhang & Guestrin, "Training Deep Nets with Sublinear Memory Cost", 2016.
 """
 
-from ..precision import is_exact, precision
+from ..precision import autocast, is_exact, narrow_type, precision
 from ..tensor import Function, Tensor, recording
 
 
@@ -42,11 +42,14 @@ def _blocks(module) -> list:
 class Recompute(Function):
     """y = module(x ...); dx and the gradients of the parameters, by a second forward pass."""
 
+    takes_half = "mixed"
+
     def __init__(self, module, shape: list[int | None]):
         self.module, self.shape = module, shape  # of its inputs: None for a tensor, a number for a list of so many
 
     def forward(self, *arrays):
-        self.xs, self.exact = arrays[: sum(n or 1 for n in self.shape)], is_exact()
+        self.xs = arrays[: sum(n or 1 for n in self.shape)]
+        self.exact, self.narrow = is_exact(), narrow_type()
         self.drawn = self.module.random_state()
         return self._run()[1].data
 
@@ -74,7 +77,8 @@ class Recompute(Function):
         leaves = [Tensor(x, self.device, need) for x, need in zip(self.xs, self.needs)]
         rest = iter(leaves)
         inputs = [next(rest) if n is None else [next(rest) for _ in range(n)] for n in self.shape]
-        with precision("exact" if self.exact else "fast"), recording(True):
+        level, narrow = "exact" if self.exact else "fast", self.narrow or "float16"
+        with precision(level), autocast(narrow, enabled=self.narrow is not None), recording(True):
             y = self.module.forward(*inputs)
         if not isinstance(y, Tensor):
             raise TypeError(
