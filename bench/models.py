@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def is_semantic(name: str) -> bool:
-    return "rcnn" not in name
+    return getattr(ts.models.MODELS[name], "task", "semantic") == "semantic"
 
 
 def measure(name: str, path: Path, options) -> None:
