@@ -23,6 +23,7 @@ FLOORS = [
     {"gradcheck", "graph", "ops"},
     {"nn", "structured"},
     {"models", "losses", "optim", "amp"},
+    {"ahead"},
     {"checkpoint", "interop", "estimate"},
     {"predict", "report"},
     {"detect"},

@@ -13,6 +13,7 @@ from functools import cache
 
 import numpy as np
 
+from .jit import compile_ahead
 from .kernel import Kernel
 from .memory import Pool
 
@@ -70,6 +71,9 @@ class Device:
         """A function that does the launches of run() again, on the same memory, with little of the host's time."""
         return run
 
+    def prepare(self) -> None:
+        """Told that training is about to begin: what can be made ready meanwhile is."""
+
     def check(self, found, error) -> None:
         """Raise what error(found on the host) returns, unless it is None.
 
@@ -103,6 +107,7 @@ class Cpu(Device):
     def __init__(self):
         self.pool = Pool()
         self._one_at_a_time = threading.Lock()
+        self.prepared = False
 
     @property
     def threads(self):
@@ -131,6 +136,12 @@ class Cpu(Device):
     def launch(self, kernel, *args):
         with self._one_at_a_time:
             kernel.compiled(*args)
+
+    def prepare(self):
+        """Kernels that are not in the cache yet are compiled in a second process: once, by the first who asks."""
+        if not self.prepared:
+            self.prepared = True
+            compile_ahead()
 
 
 def _owner(array) -> int:

@@ -5,10 +5,12 @@ helpers of other files, so its cache entry is stamped with the text of every tin
 the CPU. Entries live in the user's cache folder (`TINYSEG_CACHE` moves it), so that a read-only install works too.
 """
 
+import atexit
 import hashlib
 import inspect
 import logging
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -67,3 +69,37 @@ def stamp(*functions) -> str:
     for path in sorted(set().union(*map(_reached_files, functions))):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def ahead_mark() -> Path:
+    """The file in the cache folder that tells that this version's kernels are compiled (`ahead.py`)."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return cache_folder() / f"ahead-{digest.hexdigest()[:16]}"
+
+
+def compile_ahead() -> None:
+    """Start `python -m tinyseg.ahead`, unless its work is done, cannot be kept, or would only take the one core."""
+    if cache_folder() is None or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else "ab") < 2:
+        return
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        if ahead_mark().exists() or not os.access(cache_folder(), os.W_OK):
+            return
+        quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        helper = subprocess.Popen([sys.executable, "-m", f"{__package__}.ahead"], **quiet, env=_environment())
+    except OSError:
+        return
+    atexit.register(_end, helper)
+
+
+def _environment() -> dict[str, str]:
+    """That of a helper: it finds this very package, and starts no helper of its own."""
+    path = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path)), "NUMBA_NUM_THREADS": "1"}
+
+
+def _end(helper: subprocess.Popen) -> None:
+    helper.terminate()
+    helper.wait()

@@ -55,6 +55,7 @@ class Optimizer:
             raise ValueError(f"{type(self).__name__}: a parameter is given twice")
         self._state: dict[int, dict] = {}  # by the parameter's place; made at its first step
         self._tables: dict[tuple, Tables] = {}
+        self.parameters[0].device.prepare()
 
     def state_names(self, group: dict) -> tuple[str, ...]:
         """The arrays kept beside each parameter of a group."""
