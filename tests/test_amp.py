@@ -53,11 +53,12 @@ def test_results_keep_the_type_until_an_operation_widens_it(capable, dtype, expe
     with ts.autocast(dtype):
         y = ts.ops.conv2d(x, w, padding=1)
         same = [y, ts.ops.relu(y), y + y, ts.ops.max_pool2d(y, 2), ts.ops.concat([y, y], -1), y[:, 1:, :-1]]
+        same += [ts.ops.avg_pool2d(y, 2), ts.ops.interpolate(y, scale_factor=2, mode="bilinear")]
         same += [y.reshape(2, -1), ts.ops.pad(y, [(0, 0), (1, 1), (0, 0), (0, 0)])]
         same += [ts.ops.conv_transpose2d(y, ts.tensor(normal((2, 2, 4, 8), 4, np.float32), capable), stride=2)]
         assert {t.dtype for t in same} == {np.dtype(expected)}
-        wide = [y * 2.0, y.mean(), ts.ops.softmax(y), ts.ops.interpolate(y, scale_factor=2, mode="bilinear")]
-        wide += [ts.ops.avg_pool2d(y, 2), ts.ops.dropout(y, 0.5, seed=1), ts.ops.concat([y, x], -1)]
+        wide = [y * 2.0, y.mean(), ts.ops.softmax(y), ts.ops.log_softmax(y)]
+        wide += [ts.ops.dropout(y, 0.5, seed=1), ts.ops.concat([y, x], -1)]
         assert {t.dtype for t in wide} == {np.dtype(np.float32)}
     assert ts.ops.conv2d(x, w).dtype == np.float32
     assert ts.ops.conv2d(y, ts.tensor(normal((1, 1, 8, 2), 5, np.float32), capable)).dtype == np.float32  # outside
@@ -98,6 +99,34 @@ def test_a_block_computed_again_gives_the_same_bits(capable, dtype):
         return [p.grad.numpy() for p in model.parameters()]
 
     assert all(map(np.array_equal, gradients(False), gradients(True)))
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        lambda y: ts.ops.relu(y),
+        lambda y: y + y,
+        lambda y: ts.ops.max_pool2d(y, 3, stride=2),
+        lambda y: ts.ops.avg_pool2d(y, 3, stride=2),
+        lambda y: ts.ops.interpolate(y, size=(5, 9), mode="bilinear"),
+        lambda y: ts.ops.pad(ts.ops.concat([y[:, 1:], y[:, :-1]], -1), [(0, 0), (1, 0), (0, 2), (0, 0)]),
+        lambda y: ts.ops.conv2d(y, np.full((3, 3, 1, 4), 0.25, np.float32), groups=4),
+    ],
+    ids=["relu", "add", "max_pool2d", "avg_pool2d", "interpolate", "pad and concat", "depth-wise"],
+)
+def test_operations_on_half_are_those_on_float32_rounded(capable, op):
+    x, w = np.round(4 * X) / 4, np.eye(3, 4, dtype=np.float32).reshape(1, 1, 3, 4)  # numbers that float16 has
+
+    def run(half):
+        t = ts.tensor(x, capable, requires_grad=True)
+        with ts.precision("exact"), ts.autocast(enabled=half):
+            y = op(ts.ops.conv2d(t, w))
+        assert y.dtype == (np.float16 if half else np.float32)
+        y.backward(np.round(normal(y.shape, 7, np.float32) * 2))
+        return y.numpy().astype(np.float32), t.grad.numpy()
+
+    for got, expected in zip(run(True), run(False)):
+        assert np.abs(got - expected).max() <= 2e-3 * np.abs(expected).max()
 
 
 def test_a_function_that_knows_no_half_gets_float32(capable):

@@ -49,8 +49,8 @@ NARROW = ("float16", "bfloat16")
 def autocast(dtype: str = "float16", enabled: bool = True):
     """Inside this block convolutions multiply numbers of 16 bits, on devices that can; their sums are float32.
 
-    "float16": their results are float16 too, and so is what pooling, batch norm, ReLU, sums and concatenations make of
-    them: half the memory. Everything else (losses, softmax, resizing, means) widens to float32 first. Gradients below
+    "float16": their results are float16 too, and so is what pooling, batch norm, ReLU, resizing, sums and joining make
+    of them: half the memory. Everything else (losses, softmax, means) widens to float32 first. Gradients below
     6e-8 are lost: train with `ts.amp.LossScaler`. "bfloat16": float32's range with 8 bits of mantissa, in the products
     alone; results stay float32, and no scaler is needed. Parameters, their gradients and statistics are float32 in any
     case. The CPU computes as without it. Raises ValueError for another dtype. Micikevicius et al., "Mixed precision

@@ -10,7 +10,7 @@ __global__ void box_mean(T *__restrict__ y, const T *__restrict__ x, const int32
     Index c = i % C, q = i / C % Q, p = i / C / Q % P, n = i / C / Q / P;
     Sum<T> total = 0;
     for (Index h = h0[p]; h < h1[p]; h++)
-      for (Index w = w0[q]; w < w1[q]; w++) total += x[((n * H + h) * W + w) * C + c];
+      for (Index w = w0[q]; w < w1[q]; w++) total += (Sum<T>)x[((n * H + h) * W + w) * C + c];
     y[i] = total / ((Sum<T>)count_h[p] * count_w[q]);
   }
 }
@@ -27,7 +27,7 @@ __global__ void box_mean_backward(T *__restrict__ dx, const T *__restrict__ dy, 
     Sum<T> total = 0;
     for (Index p = p_first[h]; p < p_behind[h]; p++)
       for (Index q = q_first[w]; q < q_behind[w]; q++)
-        total += dy[((n * P + p) * Q + q) * C + c] / ((Sum<T>)count_h[p] * count_w[q]);
+        total += (Sum<T>)dy[((n * P + p) * Q + q) * C + c] / ((Sum<T>)count_h[p] * count_w[q]);
     dx[i] = total;
   }
 }

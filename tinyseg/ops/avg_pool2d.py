@@ -48,6 +48,7 @@ class BoxMean(Function):
     """y[n,p,q,c] = mean of x[n, h0[p]:h1[p], w0[q]:w1[q], c], divided by count_h[p] count_w[q]"""
 
     op: str
+    takes_half = "alone"
 
     def boxes(self, axis: int, size: int):
         """(starts, stops, counts) of the intervals along one axis; starts and stops must not decrease."""

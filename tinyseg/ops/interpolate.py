@@ -41,6 +41,8 @@ def interpolate(x, size=None, scale_factor=None, mode="bilinear", align_corners=
 class Interpolate(Function):
     """y[n,p,q,c] = sum_h A[p,h] sum_w B[q,w] x[n,h,w,c]"""
 
+    takes_half = "alone"
+
     def __init__(self, size, scale_factor, mode, align_corners):
         if mode not in ("bilinear", "nearest"):
             raise ValueError(f"interpolate: mode is {mode!r}, expected 'bilinear' or 'nearest'")

@@ -46,7 +46,7 @@ __global__ void max_pool2d_backward(T *__restrict__ dx, const T *__restrict__ dy
       for (Index q = q_first; q < Q && q * stride_w <= w; q++) {
         Index s = (w - q * stride_w) / dilation_w;
         Index at = ((n * P + p) * Q + q) * C + c;
-        if (q * stride_w + s * dilation_w == w && tap[at] == r * S + s) total += dy[at];
+        if (q * stride_w + s * dilation_w == w && tap[at] == r * S + s) total += (Sum<T>)dy[at];
       }
     }
     dx[i] = total;

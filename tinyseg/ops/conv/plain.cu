@@ -87,7 +87,7 @@ __global__ void channel_sums(double *__restrict__ total, const T *__restrict__ d
     Index i = j / K, k = j % K;
     Index begin = (int64)rows * i / parts, end = (int64)rows * (i + 1) / parts;
     double sum = 0;
-    for (Index row = begin; row < end; row++) sum += dy[row * K + k];
+    for (Index row = begin; row < end; row++) sum += (Sum<T>)dy[row * K + k];
     total[j] = sum;
   }
 }
