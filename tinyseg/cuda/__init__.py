@@ -26,6 +26,9 @@ and `device.launch(foo, y, x, 0.5, M, K)` runs it on `cuda` and on `emulated`. T
   blocks, and for PARALLEL_FOR whatever the device likes.
 - A kernel that needs more control writes `GRID(x, y, z)` and `SHARED(bytes)` between `__launch_bounds__` and its name,
   and takes dynamic shared memory with `DYNAMIC_SHARED(float, tile);`.
+- `TYPES(half, float)`, there too, says what T stands for in the table of resources where that is not float and double.
+  A header may lie beside the .cu file: `ops/conv/gather.cuh`. `matrix.cuh` is a matrix product on tensor cores for any
+  operands that a block can copy into shared memory.
 - Gather, do not scatter; no float atomics: results repeat to the bit, in any order of threads.
 - `common.cuh` has the types and block sums, `ptx.cuh` all inline PTX. NVRTC has no standard library; both compilers
   must take the file (`INFINITY` and the functions of math.h are there).

@@ -1,4 +1,4 @@
-"""Convolution: one equation (`conv2d.py`), its adjoint (`conv_transpose2d.py`), and the CPU bodies that make it fast.
+"""Convolution: one equation (`conv2d.py`), its adjoint (`conv_transpose2d.py`), and the bodies that make it fast.
 
 geometry.py      sizes and options, checked once
 plain.py         the definition: the loops of the equation, for every dtype; what the others are tested against
@@ -8,6 +8,8 @@ transforms.py    Winograd's small linear maps, derived from their points
 winograd.py      3x3 filters, stride 1, with a quarter of the products, on the same micro-kernel
 winograd_gradient.py    and the gradient of such filters
 depthwise.py     one filter a channel: no sum over channels, so no GEMM
+tensorcore.py    on a GPU, all of these but the last: implicit GEMM on tensor cores; its .cu names the kernels,
+                 gather.cuh and gradient.cuh say what they multiply, cuda/matrix.cuh how
 fused.py         a convolution with the batch norm and the ReLU behind it
 """
 
