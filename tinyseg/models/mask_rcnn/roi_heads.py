@@ -27,6 +27,18 @@ def level_of(boxes: np.ndarray, levels: int) -> np.ndarray:
     return (np.clip(level, 2, 1 + levels) - 2).astype(np.int32)
 
 
+def dense(layer: Linear, x: Tensor) -> Tensor:
+    """layer(x) of x (R,C), as a convolution of R pixels.
+
+    A matrix product would run on the threads of BLAS, which go on spinning for a while: on few cores the kernels that
+    follow wait for them, and a step of a small model takes three times as long.
+    """
+    if not len(x):
+        return layer(x)
+    weight = layer.weight.reshape(1, 1, *layer.weight.shape)
+    return ops.conv2d(x.reshape(1, len(x), 1, -1), weight, layer.bias).reshape(len(x), -1)
+
+
 class BoxHead(Module):
     """(R,7,7,C) -> (R,features): two fully connected layers with ReLU."""
 
@@ -35,7 +47,7 @@ class BoxHead(Module):
         self.fc7 = Linear(features, features)
 
     def forward(self, x: Tensor) -> Tensor:
-        return ops.relu(self.fc7(ops.relu(self.fc6(ops.flatten(x, 1)))))
+        return ops.relu(dense(self.fc7, ops.relu(dense(self.fc6, ops.flatten(x, 1)))))
 
 
 class BoxPredictor(Module):
@@ -46,7 +58,7 @@ class BoxPredictor(Module):
         self.bbox_pred = Linear(features, 4 * num_classes)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.cls_score(x), self.bbox_pred(x).reshape(x.shape[0], -1, 4)
+        return dense(self.cls_score, x), dense(self.bbox_pred, x).reshape(x.shape[0], -1, 4)
 
 
 class MaskPredictor(Module):
