@@ -15,6 +15,7 @@ def images(n, h=7, w=5, c=3, seed=0):
 @pytest.mark.parametrize("bins", [1, 2, 3, 6])
 def test_pooled_context_is_its_equation(bins):
     model, x = PooledContext(3, 4, bins, align_corners=True), images(2)
+    model.reset_parameters(0)
     h, w = x.shape[1:3]
     rows = [(i * h // bins, -(-(i + 1) * h // bins)) for i in range(bins)]
     columns = [(i * w // bins, -(-(i + 1) * w // bins)) for i in range(bins)]
@@ -26,7 +27,8 @@ def test_pooled_context_is_its_equation(bins):
 
 
 def test_one_image_and_one_bin_use_the_running_statistics_and_leave_them():
-    model = PooledContext(3, 4)
+    model = PooledContext(3, 16)
+    model.reset_parameters(0)
     model(ts.tensor(images(4)))  # moves them
     before = model.state_dict()
     y = model(ts.tensor(images(1, seed=1)))
