@@ -1,5 +1,9 @@
-"""What the examples of papers share: a network trained for a moment on synthetic shapes, beside a row of its paper."""
+"""What the examples of papers share: a network trained for a moment on synthetic shapes, beside a row of its paper.
 
+`python examples/06_fcn.py --steps 3` and its like train each network for at most three steps: a look at the code.
+"""
+
+import argparse
 import time
 from pathlib import Path
 
@@ -15,9 +19,14 @@ NAMES, PALETTE = list(Shapes(num_classes=CLASSES).class_names), np.asarray(Shape
 INFO = Info(NAMES, PALETTE, mean=[0.5] * 3, std=[0.25] * 3)
 DATA = f"synthetic shapes of {SIZE}x{SIZE} pixels, {CLASSES} classes, instead of photographs"
 
+arguments = argparse.ArgumentParser()
+arguments.add_argument("--steps", type=int, default=10**6, metavar="N", help="train each network for at most N steps")
+MOST_STEPS = arguments.parse_args().steps
+
 
 def train(model, steps: int = 120, lr: float = 2e-3, images: int = 400, batch: int = 8):
     """AdamW, poly, cross-entropy and Dice, from random weights; auxiliary losses by the weights of the recipe."""
+    steps = min(steps, MOST_STEPS)
     prepare = transforms.Compose([transforms.RandomFlip(), transforms.Normalize(INFO.mean, INFO.std)])
     data = Shapes(size=SIZE, length=images, seed=1, num_classes=CLASSES)
     loader = Loader(data, batch, seed=0, transform=prepare)

@@ -17,4 +17,4 @@ beside(
     ],
     ["ResNet-50 of an eighth of the width", "no pretraining on ImageNet", "100 steps of 8"],
 )
-picture("runs/25_deeplab_v3plus.png", decoder)
+picture("runs/15_deeplab_v3plus.png", decoder)

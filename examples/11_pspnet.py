@@ -22,4 +22,4 @@ beside(
         "80 steps of 8, where a difference of 1.4 is not to be seen",
     ],
 )
-picture("runs/21_pspnet.png", masks[True])
+picture("runs/11_pspnet.png", masks[True])

@@ -16,4 +16,4 @@ beside(
     ],
     ["an eighth of the width", "no pretraining on ImageNet", "150 steps of 8", "not trained at three sizes here"],
 )
-picture("runs/23_deeplab_v2.png", one)
+picture("runs/13_deeplab_v2.png", one)

@@ -1,9 +1,9 @@
 """Mask R-CNN learns to find objects: a class, a box and a mask each. On synthetic shapes, or on photographs.
 
-    python examples/11_mask_rcnn.py                                    # 250 steps on shapes: AP on new ones
-    python examples/11_mask_rcnn.py DIR --images 4 --steps 300         # learns four images of a COCO folder by heart
+    python examples/16_mask_rcnn.py                                    # 250 steps on shapes: AP on new ones
+    python examples/16_mask_rcnn.py DIR --images 4 --steps 300         # learns four images of a COCO folder by heart
 
-Writes runs/11_mask_rcnn.png (truth | found) and prints COCO's AP, of the loop with nothing hidden.
+Writes runs/16_mask_rcnn.png (truth | found) and prints COCO's AP, of the loop with nothing hidden.
 """
 
 import argparse
@@ -87,5 +87,5 @@ result = evaluate_objects(model, val, report.Progress())
 print("masks: " + "  ".join(f"{name} {result['mask'][name]:.3f}" for name in ("AP", "AP50", "AP75")))
 print("boxes: " + "  ".join(f"{name} {result['box'][name]:.3f}" for name in ("AP", "AP50", "AP75")))
 Path("runs").mkdir(exist_ok=True)
-report.object_samples("runs/11_mask_rcnn.png", result["samples"], list(train.class_names), model.info.palette)
-print("runs/11_mask_rcnn.png")
+report.object_samples("runs/16_mask_rcnn.png", result["samples"], list(train.class_names), model.info.palette)
+print("runs/16_mask_rcnn.png")

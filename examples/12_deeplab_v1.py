@@ -23,4 +23,4 @@ beside(
         "the CRF's widths are for small pictures",
     ],
 )
-picture("runs/22_deeplab_v1.png", after)
+picture("runs/12_deeplab_v1.png", after)

@@ -19,6 +19,6 @@ for name, figure, steps in PLAN:
     state = model.state_dict()
     masks = [ts.predict(model, s.image) for s in validation()]
     rows.append((f"{name}, PASCAL VOC 2011, subset of val", figure, f"{mean_iou(masks):.1f}"))
-    picture(f"runs/10_{name}.png", masks)
+    picture(f"runs/06_{name}.png", masks)
 
 beside(rows, ["an eighth of the width", "no pretraining on ImageNet", "250 steps of 4 by AdamW, dropout 0.1"])

@@ -23,4 +23,4 @@ beside(
     ],
     ["a sixteenth of the width", "no pretraining", "120 steps of 2 by AdamW, 30 more for both parts together"],
 )
-picture("runs/14_dilated.png", both)
+picture("runs/09_dilated.png", both)

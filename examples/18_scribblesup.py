@@ -1,7 +1,7 @@
 """ScribbleSup: from scribbles to labels for every pixel, by graph cuts and a network that take turns.
 
-    python examples/08_scribblesup.py            synthetic shapes, scribbles made from their masks
-    python examples/08_scribblesup.py DIR        pictures of DIR/images with DIR/scribbles (.txt, .xml or .png)
+    python examples/18_scribblesup.py            synthetic shapes, scribbles made from their masks
+    python examples/18_scribblesup.py DIR        pictures of DIR/images with DIR/scribbles (.txt, .xml or .png)
                                                  of VOC's classes, or of those in DIR/classes.txt; no network
 
 The energy E(labels, network) is printed at each half turn. New labels never raise it, the network held; training
@@ -82,8 +82,8 @@ def synthetic(steps=(200, 60)):
         iou = mean_iou([ts.predict(model, s.image) for s in unseen], unseen, train.num_classes)
         print(f"        the network learns them   E {total():9.1f}   mean IoU of the network {iou:.3f}")
     rows = [[s.image, seen(s.image, drawn), seen(s.image, m)] for s, drawn, m in zip(samples[:4], scribbles, masks)]
-    write_image("runs/08_scribblesup.png", np.vstack([np.hstack(row) for row in rows]).repeat(3, 0).repeat(3, 1))
-    print("runs/08_scribblesup.png: image | scribbles | labels")
+    write_image("runs/18_scribblesup.png", np.vstack([np.hstack(row) for row in rows]).repeat(3, 0).repeat(3, 1))
+    print("runs/18_scribblesup.png: image | scribbles | labels")
 
 
 real(Path(sys.argv[1])) if len(sys.argv) > 1 else synthetic()

@@ -14,4 +14,4 @@ beside(
     ],
     ["ResNet-50 of an eighth of the width", "no pretraining on ImageNet, so batch norm is trained", "120 steps of 8"],
 )
-picture("runs/20_refinenet.png", several)
+picture("runs/10_refinenet.png", several)

@@ -16,4 +16,4 @@ beside(
     ],
     ["ResNet-50 of an eighth of the width", "no pretraining on ImageNet", "120 steps of 8"],
 )
-picture("runs/24_deeplab_v3.png", at16)
+picture("runs/14_deeplab_v3.png", at16)

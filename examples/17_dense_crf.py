@@ -1,7 +1,7 @@
 """Labels that follow the picture: a dense CRF on coarse probabilities, and one object cut out of a scribble.
 
-    python examples/07_dense_crf.py              synthetic shapes
-    python examples/07_dense_crf.py PHOTO x1 y1 x2 y2    cut out the object under the stroke from (x1,y1) to (x2,y2)
+    python examples/17_dense_crf.py              synthetic shapes
+    python examples/17_dense_crf.py PHOTO x1 y1 x2 y2    cut out the object under the stroke from (x1,y1) to (x2,y2)
 
 The first is what DeepLab does behind its network (Krahenbuhl & Koltun 2011); the second is the graph cut of Boykov &
 Jolly 2001: what a pixel costs on either side comes from the colours under the scribbles, a cut between neighbours
@@ -80,8 +80,8 @@ def shapes():
         scores.append(confusion.mean_iou())
     print(f"dense CRF: mean IoU {scores[0]:.3f} before, {scores[1]:.3f} after")
     seen = [overlay(sample.image, labels.astype(np.int32)) for labels in (p.argmax(-1), q.argmax(-1), sample.mask)]
-    write_image("runs/07_dense_crf.png", np.hstack([sample.image, *seen]))
-    print("runs/07_dense_crf.png: picture | coarse labels | after the CRF | truth")
+    write_image("runs/17_dense_crf.png", np.hstack([sample.image, *seen]))
+    print("runs/17_dense_crf.png: picture | coarse labels | after the CRF | truth")
 
     thing = np.bincount(sample.instances[sample.instances > 0]).argmax()  # the largest
     truth = sample.instances == thing
