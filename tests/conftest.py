@@ -47,9 +47,9 @@ def exact_on_tensor_cores(request):
 
 @pytest.fixture(scope="session")
 def capable(request):
-    """A device with the kernels of tensor cores: the GPU under test if there is one, else the emulated one."""
-    named = [name for name in request.config.getoption("--device") or [] if name.startswith("cuda")]
+    """A device with the kernels of tensor cores: the GPU or the emulated device under test, else the emulated one."""
+    named = [name for name in request.config.getoption("--device") or [] if name.startswith(("cuda", "emulated"))]
     try:
-        return ts.get_device(named[0] if named else "emulated")
+        return _device(named[0] if named else "emulated")
     except RuntimeError as reason:
         pytest.skip(str(reason))

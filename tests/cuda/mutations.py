@@ -102,16 +102,25 @@ def survives(mutant: Mutant) -> bool:
                 return dataclasses.replace(found, text=mutant.text) if path == mutant.path else found
 
             source.source = mutated
-        os.environ["HYPOTHESIS_PROFILE"] = "few"
-        return pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--device", "emulated:random", *mutant.tests])
+        return passes(mutant.tests)
 
     return forked(run, seconds=120) == 0
+
+
+def passes(tests: list[str]) -> int:
+    """Run tests; 0 if all pass."""
+    os.environ["HYPOTHESIS_PROFILE"] = "few"
+    return pytest.main(["-q", "-x", "-p", "no:cacheprovider", "--device", "emulated:random", *tests])
 
 
 def main(words) -> int:
     files = sorted([*PACKAGE.rglob("*.cu"), *PACKAGE.rglob("*.cuh")])
     chosen = [m for path in files for m in mutants(path) if not words or any(w in m.name for w in words)]
     start = time.monotonic()
+    every_test = sorted({name for mutant in chosen for name in mutant.tests})
+    if forked(lambda: passes(every_test), seconds=300):
+        print(f"without any mutation these do not pass: {' '.join(every_test)}")
+        return 1
     survivors = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for mutant, alive in zip(chosen, pool.map(survives, chosen)):

@@ -38,10 +38,10 @@ __global__ void crop(T *__restrict__ y, const uint8 *__restrict__ bits, const in
     T total = 0;
     for (int32 s = 0; s < S; s++) {
       Neighbours h = neighbours(position(start[2 * r], step[2 * r], p, s, S), H);
-      if (h.low < 0) continue;
+      if (h.low < 0) continue;  // saves work
       for (int32 t = 0; t < U; t++) {
         Neighbours w = neighbours(position(start[2 * r + 1], step[2 * r + 1], q, t, U), W);
-        if (w.low < 0) continue;
+        if (w.low < 0) continue;  // saves work
         T lower = h.weight, right = w.weight;
         for (int32 k = 0; k < 4; k++) {
           int32 i = (k > 1 ? h.high : h.low) - top, j = (k % 2 ? w.high : w.low) - left;
