@@ -139,7 +139,7 @@ INLINE void gather_tile(Out *out, float *parts, float *mean, float *deviation, c
                     int(y * (den_h > 1 ? 1 : num_h)) + tap_h.place, int(x * (den_w > 1 ? 1 : num_w)) + tap_w.place};
       pixels[threadIdx.x] = m < rows ? real : nowhere;
     }
-    __syncthreads();
+    __syncthreads();  // redundant while Product::run begins with one
   }
 
   // The sum runs over (tap, channel) as one index k. This thread copies one column of the tile of A at every stage.
