@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -21,6 +22,7 @@ class Disagreement(Exception):
 class Settings:
     blocks: int = 5  # rounds of the interleaved timing
     compile: bool = False  # torch.compile as one more contender
+    summary: Callable = median  # of the times of all calls
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Case:
 
 def contest(settings: Settings, ours: Callable, theirs: dict[str, Callable], work: float, roof: str) -> Result:
     """Time ours and each of PyTorch's ways; the best of those counts."""
-    seconds = interleaved({"ours": ours, **theirs}, settings.blocks)
+    seconds = interleaved({"ours": ours, **theirs}, settings.blocks, summary=settings.summary)
     mine = seconds.pop("ours")
     peer = min(seconds, key=seconds.get) if seconds else ""
     return Result(1e3 * mine, 1e3 * seconds[peer] if peer else None, "ms", peer, work, roof)
