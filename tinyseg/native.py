@@ -8,15 +8,23 @@ for `count[0]` shares of the iterations of the body's `prange`, from share `firs
 shares and then the arguments, eight bytes each: a number, or the address of an array followed by its sizes. So a
 kernel's own code is all that has to be compiled for it. (Numba's own `parallel=True` compiles a driver for each
 function and takes three times as long.)
+
+Between kernels the threads wait. GNU's OpenMP lets them spin for milliseconds, so that on a machine with other work
+each waits for one that has no core: a step can take fifty times as long. They spin for some ten microseconds here,
+unless the environment says otherwise.
 """
 
 import ast
 import ctypes
 import hashlib
 import inspect
+import os
 import textwrap
 from functools import cache
 from types import FunctionType
+
+if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ):
+    os.environ["GOMP_SPINCOUNT"] = "10000"  # read once, when Numba loads the library
 
 import llvmlite.binding as llvm
 import numpy as np

@@ -278,7 +278,6 @@ def test_check_models_devices_and_version(data, capsys):
         (["tran"], 2, "invalid choice"),
         (["train", "--batch", "0"], 2, "at least 1"),
         (["train", "--lr", "-1"], 2, "above 0"),
-        (["train", "--amp"], 2, "not in this version"),
         (["train", "--resume"], 2, "needs --out"),
         (["train", "--epochs", "1", "--steps", "1"], 2, "one of them"),
         (["train", "--scale", "0.5", "--out", "{tmp}/x"], 2, "--scale resizes"),

@@ -87,7 +87,7 @@ def test_the_seed_decides_all_weights(name):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in models.names() if name not in TWINS or os.environ.get("HYPOTHESIS_PROFILE") == "deep"]
+    "name", [name for name in SEMANTIC if name not in TWINS or os.environ.get("HYPOTHESIS_PROFILE") == "deep"]
 )
 def test_overfits_one_batch(name):
     """One image half of one class and half of another, left and right; and one above and below."""
