@@ -6,4 +6,4 @@ from tinyseg.cli.train import TRAIN
 
 
 def options(**changes):
-    return argparse.Namespace(**{**TRAIN, "lr": 1e-3, "warmup": 0, **changes})
+    return argparse.Namespace(**{**TRAIN, "lr": 1e-3, "warmup": 0, "clip": 0.0, "schedule": "poly", **changes})

@@ -9,7 +9,7 @@ from .common import UsageError, add_command, count, not_negative, positive, prog
 TRAIN = {
     "model": "unet", "width": None, "data": None, "split": "train", "val_split": "val", "scale": 1.0, "crop": None,
     "augment": ["flip"], "batch": 8, "workers": 2, "device": "auto", "epochs": None, "steps": None, "lr": None,
-    "optimizer": "adamw", "schedule": "poly", "warmup": None, "weight_decay": 0.01, "clip": 0.0, "class_weights": None,
+    "optimizer": "adamw", "schedule": None, "warmup": None, "weight_decay": 0.01, "clip": None, "class_weights": None,
     "loss": "cross_entropy", "seed": 0, "out": None, "save_every": 60.0, "resume": False, "amp": None,
     "cache": 1.0, "border_weights": False, "supervision": ["masks"], "method": None, "labels": None, "masked": 0,
     "turns": 3, "scribble_length": 1.0, "scribble_width": 3, "crf_weight": None, "crf_sxy": 100.0, "crf_srgb": 15.0,
@@ -71,7 +71,8 @@ def add(commands) -> None:
     add("--tag-pool", type=count, metavar="N", help="ccnn solves for labels on a map coarser by this factor (4)")
     add("--optimizer", choices=["sgd", "adam", "adamw"], help="(adamw)")
     add("--lr", type=positive, help="learning rate (0.001; 0.01 with sgd; 0.004 for the shapes)")
-    add("--schedule", choices=["constant", "poly", "cosine", "step"], help="of the learning rate (poly)")
+    add("--schedule", choices=["constant", "poly", "cosine", "step"],
+        help="of the learning rate (poly; cosine for objects)")
     add("--warmup", type=int, metavar="STEPS", help="in which the learning rate rises from 0 (0; 50 for the shapes)")
     add("--weight-decay", type=float, metavar="W", help="of filters, not of biases (0.01)")
     add("--clip", type=float, metavar="NORM", help="longest gradient allowed; 0: any (0; 10 for objects)")
@@ -137,8 +138,9 @@ def complete(options) -> argparse.Namespace:
         full.lr = full.lr or (0.01 if full.optimizer == "sgd" else adam)
     if full.warmup is None:
         full.warmup = 50 if (demo or objects) and not full.recipe else 0
-    if objects and "clip" not in given:
-        full.clip = 10.0
+    if full.clip is None:
+        full.clip = 10.0 if objects else 0.0
+    full.schedule = full.schedule or ("cosine" if objects else "poly")
     full.width = full.width or (16 if demo and full.model == "unet" else None)
     full.out = full.out or str(
         fresh(Path("runs") / f"{full.model}-{'shapes' if demo else Path(full.data).resolve().name}")

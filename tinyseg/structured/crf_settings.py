@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..metrics import ConfusionMatrix
 from .dense_crf import dense_crf
 
 CRF_PRESETS = {
@@ -64,9 +65,7 @@ def search_crf(
 
 def mean_iou(labels, masks, classes: int, ignore_index: int = 255) -> float:
     """Of label maps against masks, over all of them; classes that occur in neither are left out."""
-    counts = np.zeros((classes, classes), np.int64)
+    confusion = ConfusionMatrix(classes, ignore_index)
     for found, mask in zip(labels, masks):
-        known = mask != ignore_index
-        counts += np.bincount(mask[known] * classes + found[known], minlength=classes**2).reshape(counts.shape)
-    union = counts.sum(0) + counts.sum(1) - counts.diagonal()
-    return float(np.mean(counts.diagonal()[union > 0] / union[union > 0])) if union.any() else float("nan")
+        confusion.update(found, mask)
+    return confusion.mean_iou()
