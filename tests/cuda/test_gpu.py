@@ -84,6 +84,7 @@ def test_what_hinders_is_said_in_one_line_with_the_cure(machine, options, messag
 def test_a_gpu_that_can_be_used(machine, monkeypatch):
     machine()
     monkeypatch.setattr(nvrtc, "version", lambda: "13.5")
+    monkeypatch.setattr(nvrtc, "architectures", lambda: [80, 90, 121])
     assert gpu.unusable() is None and "GPU 1 does not exist, there are 1" in gpu.unusable(1)
     assert "Some GPU (80 GiB)" in gpu.description() and "NVRTC 13.5" in gpu.description()
     assert gpu.Gpu(0).has(softmax_backward) and gpu.Gpu(0).architecture == "sm_90"
