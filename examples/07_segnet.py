@@ -18,6 +18,6 @@ for name, paper, width in (("segnet_basic", "47.7", 16), ("segnet", "60.1", 8)):
     masks = [ts.predict(model, s.image) for s in validation()]
     print(f"{name}: {before:.1f} by running statistics, {mean_iou(masks):.1f} by those of one pass")
     rows.append((f"{name}, CamVid test", paper, f"{mean_iou(masks):.1f}"))
-    picture(f"runs/12_{name}.png", masks)
+    picture(f"runs/07_{name}.png", masks)
 
 beside(rows, ["an eighth to a quarter of the width", "no pretraining", "150 steps of 8 by AdamW, classes unweighted"])

@@ -33,5 +33,5 @@ beside(
     ],
     ["an eighth of the width", "no pretraining", "160 steps of 8 by AdamW", "12 samples"],
 )
-write_image("runs/13_uncertainty.png", np.vstack(tiles[:4]))
-print("runs/13_uncertainty.png: image, prediction, uncertainty")
+write_image("runs/08_uncertainty.png", np.vstack(tiles[:4]))
+print("runs/08_uncertainty.png: image, prediction, uncertainty")

@@ -91,15 +91,15 @@ def shapes():
     print(f"graph cut from one scribble: IoU {iou(found, truth):.3f}, the cut costs {flow:.1f}")
     drawn = sample.image.copy()
     drawn[inside], drawn[outside] = (255, 255, 0), (0, 255, 255)
-    write_image("runs/07_graph_cut.png", np.hstack([drawn, np.where(found[:, :, None], sample.image, 255)]))
-    print("runs/07_graph_cut.png: scribbles | what was cut out")
+    write_image("runs/17_graph_cut.png", np.hstack([drawn, np.where(found[:, :, None], sample.image, 255)]))
+    print("runs/17_graph_cut.png: scribbles | what was cut out")
 
 
 def photo(path, *ends):
     image = read_image(path, 3)
     inside = stroke(image.shape[:2], *map(float, ends), width=4)
     found, _ = cut_out(image, inside, frame(image.shape[:2]) & ~inside)
-    target = f"runs/07_{Path(path).stem}.png"
+    target = f"runs/17_{Path(path).stem}.png"
     write_image(target, np.hstack([image, np.where(found[:, :, None], image, 255).astype(np.uint8)]))
     print(f"{100 * found.mean():.1f} % of the picture; {target}")
 

@@ -45,9 +45,9 @@ def real(root: Path):
         labels, energy = graph.label()
         mask = graph.paint(labels)
         thick = weaken.thick(scribbles, 5)
-        write_image(f"runs/08_{file.stem}.png", np.hstack([seen(image, thick), seen(image, mask)]))
+        write_image(f"runs/18_{file.stem}.png", np.hstack([seen(image, thick), seen(image, mask)]))
         shares = ", ".join(f"{names[k]} {100 * (mask == k).mean():.1f} %" for k in graph.classes)
-        print(f"{file.stem}: {graph.count} superpixels, E = {energy.total:.1f}; {shares}; runs/08_{file.stem}.png")
+        print(f"{file.stem}: {graph.count} superpixels, E = {energy.total:.1f}; {shares}; runs/18_{file.stem}.png")
 
 
 def synthetic(steps=(200, 60)):

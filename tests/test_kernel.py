@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from numba import prange
@@ -263,3 +264,11 @@ def test_tinysegs_own_files_count_where_it_is_installed(tmp_path):
         check=True,
     ).stdout
     assert str(site) in out and "softmax.py" in out and "exponential.py" in out
+
+
+def test_a_kernel_that_is_not_shared_leaves_the_number_of_threads_alone():
+    from tinyseg.structured import max_flow
+
+    before = numba.get_num_threads()
+    max_flow(np.array([3.0, 0.0]), np.array([0.0, 2.0]), np.array([[0, 1]]), np.array([1.0]), np.array([0.0]))
+    assert numba.get_num_threads() == before

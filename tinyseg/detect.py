@@ -5,11 +5,12 @@ import numpy as np
 from .predict import _switch, normalised
 
 
-def detect(model, image, score: float = 0.0):
+def detect(model, image, score: float = 0.0, scale: float = 1.0):
     """The objects in an image: boxes, classes, scores, masks, best first (`models.mask_rcnn.Detections`).
 
     The image is resized bilinearly as the model says (`min_size`, `max_size`), and the objects are brought back to its
-    own size. score: leave out detections below it (the model has left out those below its own threshold).
+    own size. score: leave out detections below it (the model has left out those below its own threshold). scale: resize
+    it by this factor too.
 
     Shapes: image (H, W, C) or (H, W), uint8, uint16 or float in [0, 1].
     Raises: ValueError for a model that does not find objects, and for images that make no sense.
@@ -25,7 +26,8 @@ def detect(model, image, score: float = 0.0):
     info = info_of(model)
     pixels = np.ascontiguousarray(normalised(image, info))
     own = pixels.shape[:2]
-    size = shortest_size(tuple(round(n * info.scale) for n in own), model.min_size, model.max_size)
+    wanted = tuple(max(1, round(n * info.scale * scale)) for n in own)
+    size = shortest_size(wanted, model.min_size, model.max_size)
     training = [module for module in model.modules() if module.training]
     _switch(training, False)
     try:

@@ -244,6 +244,8 @@ class Cuda(Device):
         return host
 
     def check(self, found, error):
+        if self.capturing:
+            return  # nothing is computed yet; the run before the capture has been checked
         self._pending.append((found, error))
         if len(self._pending) > 64:  # nobody reads: then wait once in a while
             self.numpy(found)

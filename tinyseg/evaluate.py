@@ -64,9 +64,10 @@ def evaluate_objects(model, dataset, progress: Progress, score: float = 0.0, pic
     truth, results, shown = coco_truth(dataset), [], []
     show = {len(dataset) * i // pictures for i in range(pictures)}
     images = truth["images"]
+    resized = getattr(dataset, "scale", None) or 1.0  # the images are what the model wants already
     for i in range(len(dataset)):
         sample = dataset[i]
-        found = detect(model, sample.image, score)
+        found = detect(model, sample.image, score, scale=1 / resized)
         results += coco_results(found, images[i]["id"], truth["category_ids"])
         if i in show:
             shown.append((sample.image, objects_of(sample), found))

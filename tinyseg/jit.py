@@ -88,7 +88,7 @@ def compile_ahead() -> None:
         if ahead_mark().exists() or not os.access(cache_folder(), os.W_OK):
             return
         quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
-        helper = subprocess.Popen([sys.executable, "-m", f"{__package__}.ahead"], **quiet, env=_environment())
+        helper = subprocess.Popen([sys.executable, "-P", "-m", f"{__package__}.ahead"], **quiet, env=_environment())
     except OSError:
         return
     atexit.register(_end, helper)

@@ -10,8 +10,8 @@ kernel's own code is all that has to be compiled for it. (Numba's own `parallel=
 function and takes three times as long.)
 
 Between kernels the threads wait. GNU's OpenMP lets them spin for milliseconds, so that on a machine with other work
-each waits for one that has no core: a step can take fifty times as long. They spin for some ten microseconds here,
-unless the environment says otherwise.
+each waits for one that has no core: a step can take fifty times as long. They spin for a tenth of a millisecond or
+less here, unless the environment says otherwise.
 """
 
 import ast
@@ -106,6 +106,9 @@ class Native:
 # ------------------------------------------------------------------------------------------------ the threads
 
 
+_ALONE = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)
+
+
 @cache
 def _team():
     """Numba's `parallel_for` as a C function: it hands shares to the threads, without the GIL, and waits for them."""
@@ -119,7 +122,11 @@ def _run(address: int, shares: int, words: np.ndarray) -> None:
     numbers = np.arange(shares)
     of_one = np.array([numbers.__array_interface__["data"][0], shares, 8], np.int64)  # where, how many, a step in bytes
     first = of_one.__array_interface__["data"][0]
-    _team()(address, first, first + 8, first + 16, words.__array_interface__["data"][0], 0, 1, shares)
+    rest = first + 8, first + 16, words.__array_interface__["data"][0]
+    if shares == 1:  # a team of one would leave its caller with one thread: OpenMP's keeps the number it was given
+        _ALONE(address)(first, *rest)
+    else:
+        _team()(address, first, *rest, 0, 1, shares)
 
 
 # ------------------------------------------------------------------------------------------------ compiling

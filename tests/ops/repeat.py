@@ -17,6 +17,7 @@ def run(fn, arrays, device="cpu"):
 def assert_bits_repeat(fn, *arrays, device="cpu"):
     """One thread and all threads give the same bits, forward and backward."""
     threads = numba.get_num_threads()
+    assert threads == numba.config.NUMBA_NUM_THREADS, "a kernel has left this thread with fewer threads"
     try:
         several = run(fn, arrays, device)
         numba.set_num_threads(1)

@@ -15,17 +15,8 @@ TRAIN = {
     "turns": 3, "scribble_length": 1.0, "scribble_width": 3, "crf_weight": None, "crf_sxy": 100.0, "crf_srgb": 15.0,
     "crf_pool": 2, "tag_pool": 4, "recipe": None, "init": None, "recompute": False,
 }  # fmt: skip
-FREE_ON_RESUME = {
-    "out",
-    "resume",
-    "workers",
-    "device",
-    "data",
-    "cache",
-    "save_every",
-    "epochs",
-    "steps",
-}  # may differ from before
+# what may differ from before on --resume
+FREE_ON_RESUME = {"out", "resume", "workers", "device", "data", "labels", "cache", "save_every", "epochs", "steps"}
 
 
 def add(commands) -> None:
@@ -100,6 +91,8 @@ def complete(options) -> argparse.Namespace:
     """The options of `train`: those given, on top of the resumed run's or of the defaults."""
     given = {k: v for k, v in vars(options).items() if k in TRAIN}
     base = dict(TRAIN)
+    if "none" in given.get("augment", []):
+        given["augment"] = []
     if given.get("resume"):
         if "out" not in given:
             raise UsageError("--resume needs --out DIR, the run folder to go on with")
@@ -128,8 +121,6 @@ def complete(options) -> argparse.Namespace:
     if full.border_weights and not {"ce", "cross_entropy"} & set(full.loss.split("+")):
         raise UsageError(f"--border-weights need cross-entropy; --loss is {full.loss}; cure: --loss ce+{full.loss}")
     check_supervision(full)
-    if "none" in full.augment:
-        full.augment = []
     objects = finds_objects(full.model)
     if full.steps is None and full.epochs is None:
         full.epochs = (2 if objects else 5) if demo else 30

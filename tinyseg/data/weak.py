@@ -49,10 +49,11 @@ class Weak:
         """What there is at `path`, and for each image the kind that it uses."""
         root, names = self.path, self.class_names
         self.drawn = {kind: _by_name(root / kind, (".txt", ".xml", ".png")) for kind in ("scribbles", "points")}
-        self.coco = read_coco_boxes(root / "boxes.json", names) if (root / "boxes.json").is_file() else {}
+        asked = {file.name for file in root.glob("*") if file.is_file() and file.stem in self.kinds}
+        self.coco = read_coco_boxes(root / "boxes.json", names) if "boxes.json" in asked else {}
         folder = root / "boxes" if (root / "boxes").is_dir() else root_of(root) / "Annotations"
         self.voc = _by_name(folder, (".xml",)) if "boxes" in self.kinds else {}
-        self.tags = read_tags(root / "tags.txt", names) if (root / "tags.txt").is_file() else {}
+        self.tags = read_tags(root / "tags.txt", names) if "tags.txt" in asked else {}
         bare = [self.name(i) for i in range(len(self)) if self.kind(i) is None]
         if bare:
             raise DataError(

@@ -207,7 +207,8 @@ def _constant(values, like: Tensor) -> Tensor:
 def _allowed(boxes, size, num_classes, background):
     """(H,W,K) bool: the background, where there is one, and the classes whose boxes cover a pixel."""
     allowed = np.zeros((*size, num_classes), bool)
-    allowed[..., background] = True
+    if background is not None:
+        allowed[..., background] = True
     for box in boxes:
         allowed[inside_box(box, size), int(box[4])] = True
     return allowed

@@ -90,6 +90,12 @@ def train(options: Namespace, progress: report.Progress) -> bool:
                     optimizer.step(schedule(at["step"]))
                 elif not update_scaled(scaler, loss, value, optimizer, schedule(at["step"]), options.clip):
                     progress.say(f"step {at['step'] + 1}: {scaler.message}")
+                    if scaler.skipped_in_a_row >= MOST_SKIPPED:
+                        raise TrainError(
+                            f"{MOST_SKIPPED} steps in a row had nan or inf in a gradient, the last of them step "
+                            f"{at['step'] + 1}. The last good state is in {out / 'last.npz'}. Cure: --amp bfloat16, a "
+                            "smaller --lr, or no --amp; start anew with another --out."
+                        )
                 at["scaler"] = scaler and scaler.state_dict()
                 past.append(value)
                 at["step"] += 1

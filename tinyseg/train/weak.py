@@ -189,7 +189,8 @@ class GraphCuts:
         for count, i in enumerate(images, 1):
             sample = self.dataset[i]
             graph = losses.ScribbleGraph(sample.image, sample.mask)
-            p = predict(model, sample.image, probabilities=True) if number > 1 else None
+            scales = (1 / model.info.scale,)  # the images of the data set are resized already
+            p = predict(model, sample.image, scales=scales, probabilities=True) if number > 1 else None
             start = None
             if number > 1 and len(graph.classes):
                 start = graph.labels_of(self.masks[sample.name])
