@@ -111,11 +111,11 @@ def read_voc_boxes(path: str | Path, class_names: Sequence[str]) -> np.ndarray:
     found = []
     for thing in _xml(Path(path)).iter("object"):
         try:
-            k = class_id(thing.find("name").text, class_names, path)
+            name = thing.find("name").text
             box = [float(thing.find("bndbox").find(side).text) for side in ("xmin", "ymin", "xmax", "ymax")]
-        except (AttributeError, TypeError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise DataError(f"{path}: an <object> without <name> or whole <bndbox> ({error})") from error
-        found.append((box[0] - 1, box[1] - 1, box[2], box[3], k))
+        found.append((box[0] - 1, box[1] - 1, box[2], box[3], class_id(name, class_names, path)))
     return sound_boxes(found, path)
 
 
@@ -128,11 +128,11 @@ def read_coco_boxes(path: str | Path, class_names: Sequence[str]) -> dict[str, n
         boxes = {name: [] for name in names.values()}
         for thing in content["annotations"]:
             if not thing.get("iscrowd"):
-                x, y, w, h = thing["bbox"]
+                x, y, w, h = map(float, thing["bbox"])
                 boxes[names[thing["image_id"]]].append((x, y, x + w, y + h, classes[thing["category_id"]]))
     except DataError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not COCO's JSON ({type(error).__name__}: {error})") from error
     return {name: sound_boxes(found, f"{path} ({name})") for name, found in boxes.items()}
 

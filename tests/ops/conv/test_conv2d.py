@@ -308,3 +308,12 @@ def test_options_in_pairs():
     x, w, _, _ = draw(g, dtype=np.float32)
     y = conv2d(x, w, stride=[1, 1], padding=(2, 2), dilation=[2, 2]).numpy()
     assert np.array_equal(y, conv2d(x, w, padding=2, dilation=2).numpy())
+
+
+def test_norms_that_do_not_fit_are_refused_in_evaluation_too():
+    x, w = np.ones((1, 5, 5, 2), np.float32), np.ones((3, 3, 2, 4), np.float32)
+    one, four = np.ones(1, np.float32), np.ones(4, np.float32)
+    with pytest.raises(ValueError, match="running_mean .1,.*expected .4,. each"):
+        ts.ops.conv2d_batch_norm(x, w, None, one, four, None, None, training=False)
+    with pytest.raises(ValueError, match="one is None"):
+        ts.ops.conv2d_batch_norm(x, w, None, None, four, None, None, training=False)

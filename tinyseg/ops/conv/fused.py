@@ -49,7 +49,10 @@ def conv2d_batch_norm(
     xs = tuple(x) if isinstance(x, list | tuple) else (x,)
     options = Options.of("conv2d", stride, padding, dilation, groups)
     wanted = any(isinstance(t, Tensor) and t.requires_grad for t in (*xs, w, b, weight, bias))
-    if not training and running_var is not None and not (wanted and grad_enabled()):
+    every = w.shape[-1:]
+    fits = all(t is not None and t.shape == every for t in (running_mean, running_var))
+    fits = fits and all(t is None or t.shape == every for t in (weight, bias))  # where not, batch norm says so
+    if not training and fits and not (wanted and grad_enabled()):
         scale, shift = _as_factor_and_bias(b, running_mean, running_var, weight, bias, eps)
         return Conv2d(options, len(xs), relu, scale=scale)(*xs, w, shift)
     convolution = Conv2d(options, len(xs), statistics=training)
