@@ -20,6 +20,7 @@ from .. import ops
 from ..data.sample import inside_box
 from ..structured import dense_crf, label_probabilities
 from ..tensor import Tensor
+from .supervised import constant
 
 Boxes = Sequence[np.ndarray]
 CORE = 0.2  # the part of a box's area, in its middle, that Bbox-Seg takes for the thing
@@ -141,7 +142,7 @@ def box_pairwise(
         # each pair stands for two: (i, j) where i is inside, and (j, i) where j is
         weight = alike * (inside[a].astype(np.int32) + inside[b])
         same = ops.sum(probabilities[a] * probabilities[b], axis=-1)
-        total = total - ops.sum(ops.log(same + 1e-12) * _constant(weight, probabilities))
+        total = total - ops.sum(ops.log(same + 1e-12) * constant(weight, probabilities))
         pairs += int(weight.sum())
     return total / max(pairs, 1) if pairs else ops.sum(probabilities * 0.0)
 
@@ -174,7 +175,7 @@ def boxinst(
             own, k = inside_box(box, size), int(box[4])
             others = [inside_box(other, size) for j, other in enumerate(b) if j != i and int(other[4]) == k]
             seen = own | ~np.any([np.zeros(size, bool), *others], axis=0)
-            masks.append(probabilities[n, :, :, k] * _constant(seen, logits))
+            masks.append(probabilities[n, :, :, k] * constant(seen, logits))
     loss = ops.cross_entropy(logits, np.where(covered, 255, rects).astype(np.int32))
     if masks:
         loss = loss + box_projection(ops.stack(masks), np.array(flat))
@@ -197,11 +198,6 @@ def lab_of(images: np.ndarray) -> np.ndarray:
 
 
 # What they share
-
-
-def _constant(values, like: Tensor) -> Tensor:
-    """A constant beside a tensor, of its dtype."""
-    return Tensor(like.device.array(np.asarray(values).astype(like.dtype)), like.device)
 
 
 def _allowed(boxes, size, num_classes, background):

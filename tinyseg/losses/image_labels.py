@@ -16,6 +16,7 @@ import numpy as np
 from .. import ops
 from ..tensor import Tensor
 from .constraints import Constraints, project
+from .supervised import constant
 
 Tags = np.ndarray | Tensor
 
@@ -34,7 +35,7 @@ def mil(logits: Tensor, tags: Tags) -> Tensor:
     N, K = tags.shape
     best = ops.max(ops.log_softmax(logits).reshape(N, -1, K), axis=1)
     share = tags / np.maximum(tags.sum(axis=1, keepdims=True), 1) / max(N, 1)
-    return -ops.sum(best * _constant(share, logits))
+    return -ops.sum(best * constant(share, logits))
 
 
 def em_fixed(
@@ -53,7 +54,7 @@ def em_fixed(
     Shapes and errors: see `mil`.
     """
     tags = _checked("em_fixed", logits, tags)
-    bias = _constant(_per_class(tags, background, background_bias, foreground_bias), logits).data
+    bias = constant(_per_class(tags, background, background_bias, foreground_bias), logits).data
     y = (logits.data + bias[:, None, None, :]).argmax(axis=-1).astype(np.int32)
     return _towards(logits, y, tags)
 
@@ -198,7 +199,3 @@ def _towards(logits, y, tags):
     """Cross-entropy against labels, of the images that have tags."""
     y[logits.device.array(~tags.any(axis=1))] = 255
     return ops.cross_entropy(logits, y)
-
-
-def _constant(values, like: Tensor) -> Tensor:
-    return Tensor(like.device.array(np.asarray(values, like.dtype)), like.device)

@@ -42,7 +42,7 @@ def cross_entropy(
         return ops.cross_entropy(logits, target, weight, **options)
     target, u = _counted("cross_entropy", logits, target, ignore_index, weight, pixel_weight)
     each = ops.cross_entropy(logits, target, weight, reduction="none", **options)
-    return ops.sum(each * _constant(pixel_weight, logits)) / max(float(u.sum()), TINY)
+    return ops.sum(each * constant(pixel_weight, logits)) / max(float(u.sum()), TINY)
 
 
 def focal(
@@ -268,7 +268,7 @@ def _counted(loss, logits, target, ignore_index, weight, pixel_weight, classes=N
     if weight is not None:
         u *= _per_class(loss, weight, logits, classes)[device.xp.where(valid, target, 0)]
     if pixel_weight is not None:
-        pixel_weight = _constant(pixel_weight, logits).data
+        pixel_weight = constant(pixel_weight, logits).data
         if pixel_weight.shape != target.shape:
             raise ValueError(f"{loss}: pixel_weight has shape {pixel_weight.shape}, expected {target.shape}")
         u *= pixel_weight
@@ -285,14 +285,14 @@ def _where_counted(logits: Tensor, u) -> Tensor:
     return logits if counts.all() else ops.where(Tensor(counts, logits.device), logits, 0.0)
 
 
-def _constant(values, like: Tensor) -> Tensor:
-    """Weights as a tensor of the logits' dtype and device."""
+def constant(values, like: Tensor) -> Tensor:
+    """Values (an array or a Tensor) as a tensor of the dtype and device of another, without a gradient."""
     values = values.data if isinstance(values, Tensor) else like.device.array(values)
     return Tensor(values.astype(like.dtype), like.device)
 
 
 def _per_class(loss, weight, logits, classes):
-    weight = _constant(weight, logits).data
+    weight = constant(weight, logits).data
     if weight.shape != (classes,):
         raise ValueError(f"{loss}: weight has shape {weight.shape}, expected ({classes},), one for each class")
     return weight
