@@ -10,6 +10,7 @@ from tinyseg.data import (
     Objects,
     RandomCrop,
     RandomFlip,
+    RandomQuarterTurn,
     RandomRotation,
     Resize,
     ResizeShortest,
@@ -54,7 +55,7 @@ def test_masks_boxes_and_layers(seed):
 
 TRANSFORMS = [
     RandomFlip(1, 0), RandomFlip(0, 1), RandomCrop(14), RandomCrop((30, 40)), Resize((31, 17)), RandomRotation(30),
-    ElasticDeformation(2), ResizeShortest(33, 60), LargeScaleJitter(24, 0.5, 2),
+    ElasticDeformation(2), RandomQuarterTurn(), ResizeShortest(33, 60), LargeScaleJitter(24, 0.5, 2),
 ]  # fmt: skip
 
 

@@ -30,6 +30,7 @@ from .transforms import (
     Pad,
     RandomCrop,
     RandomFlip,
+    RandomQuarterTurn,
     RandomRotation,
     RandomScale,
     Resize,
@@ -42,8 +43,8 @@ from .weak import Weak
 __all__ = [
     "IGNORE", "LAYOUTS", "VOC", "Batch", "Blur", "CamVid", "Coco", "ColorJitter", "Compose", "DataError",
     "ElasticDeformation", "Files", "Folder", "Labels", "LargeScaleJitter", "Loader", "Normalize", "ObjectBatch",
-    "Objects", "Pad", "PennFudan", "Polygons", "RandomCrop", "RandomFlip", "RandomRotation", "RandomScale", "Report",
-    "Resize", "ResizeShortest", "Sample", "Shapes", "Weak", "check", "layout_of", "objects_of", "open", "open_objects",
-    "overlay", "read_image", "read_index", "read_mask", "stack", "stack_objects", "to_coco", "to_float", "transforms",
-    "voc_palette", "weaken", "write_coco", "write_image", "write_mask",
+    "Objects", "Pad", "PennFudan", "Polygons", "RandomCrop", "RandomFlip", "RandomQuarterTurn", "RandomRotation",
+    "RandomScale", "Report", "Resize", "ResizeShortest", "Sample", "Shapes", "Weak", "check", "layout_of", "objects_of",
+    "open", "open_objects", "overlay", "read_image", "read_index", "read_mask", "stack", "stack_objects", "to_coco",
+    "to_float", "transforms", "voc_palette", "weaken", "write_coco", "write_image", "write_mask",
 ]

@@ -128,6 +128,29 @@ class RandomFlip:
 
 
 @dataclass(frozen=True)
+class RandomQuarterTurn:
+    """Turn by 0, 90, 180 or 270 degrees, each as likely; with `RandomFlip` the eight symmetries of the square.
+
+    Pixels move and are not interpolated; height and width change places. window: the size that is cut out afterwards.
+    Where a picture on its side would fill less of it than one that stands, turns are by 0 or 180 degrees only.
+    """
+
+    window: Size | None = None
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        quarters, (height, width) = int(rng.integers(4)), sample.image.shape[:2]
+        if self.window is not None:
+            rows, columns = as_size(self.window)
+            if min(width, rows) * min(height, columns) < min(height, rows) * min(width, columns):
+                quarters &= 2
+
+        def turn(array, outside=None):
+            return np.ascontiguousarray(np.rot90(array, quarters))
+
+        return sample.map(turn, turn)
+
+
+@dataclass(frozen=True)
 class RandomRotation:
     """Turn about the centre by an angle drawn from [-degrees, degrees]; the size stays."""
 
