@@ -3,6 +3,7 @@
     header          JSON: format version, how to build the model, classes, colours, normalisation, progress, options
     model/NAME      one array for each entry of model.state_dict()
     optimizer/NAME  the optimiser's arrays          training/NAME  what else a run needs to go on to the bit
+    raw/NAME        the last weights themselves, where model/ is their running average
 
 `numpy.load(path, allow_pickle=False)` reads the file. It is written beside its place, flushed to the disk and renamed,
 so that a crash leaves the old file or the new one. What is read is not trusted: members must be stored uncompressed

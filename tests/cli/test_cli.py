@@ -133,6 +133,29 @@ def test_a_killed_run_goes_on_to_the_bit(trained, data, tmp_path, killed_at):
     assert not list((tmp_path / "b").glob(".*"))
 
 
+def test_an_average_is_what_counts_and_goes_on_to_the_bit(data, tmp_path, capsys):
+    """--average and --validate-every: killed at the end of an epoch that is not validated, and resumed."""
+    options = ["--data", data, *TINY, "--epochs", 3, "--validate-every", 2, "--average", 0.9, "--save-every", 0]
+    assert main([*map(str, ["train", *options, "--out", tmp_path / "a"])]) == 0
+    run("train", *options, "--out", tmp_path / "b", code=-signal.SIGKILL, script=PULL_THE_PLUG.format(n=5))
+    assert losses_and_weights(tmp_path / "b")[0] == 3
+    assert main(["train", "--out", str(tmp_path / "b"), "--resume"]) == 0
+    a, b = (read(tmp_path / name / "last.npz")[1] for name in "ab")
+    assert same(a, b) and same(*(read(tmp_path / name / "best.npz")[1] for name in "ab"))
+    raw, average = part(a, "raw"), part(a, "model")
+    assert raw.keys() == average.keys() and not any(np.array_equal(raw[k], average[k]) for k in raw)
+    with open(tmp_path / "b" / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epoch"], row["step"]) for row in rows] == [("2", "6"), ("3", "9")]
+    losses = a["training/losses"]
+    told = [float(row["train_loss"]) for row in rows]
+    assert told == pytest.approx([losses[:6].mean(), losses[6:].mean()])  # since the validation before
+    best = ts.load(tmp_path / "a" / "best.npz")
+    assert best.info.step in (6, 9)
+    assert main(["eval", str(tmp_path / "a")]) == 0  # the score was that of the weights that were saved
+    assert f"mean IoU                 {max(float(row['mean_iou']) for row in rows):.4f}" in capsys.readouterr().out
+
+
 def test_dropout_goes_on_to_the_bit_too(tmp_path):
     options = ["--model", "unet_paper", "--width", 2, "--batch", 1, "--crop", 188, 188, "--steps", 3, "--save-every", 0]
     script = "import tinyseg.train.semantic as t; t.open_set = lambda o, s: t.Shapes(188, 2, seed=len(s)); "
@@ -282,6 +305,8 @@ def test_check_models_devices_and_version(data, capsys):
         (["train", "--epochs", "1", "--steps", "1"], 2, "one of them"),
         (["train", "--scale", "0.5", "--out", "{tmp}/x"], 2, "--scale resizes"),
         (["train", "--cache", "-1"], 2, "at least 0"),
+        (["train", "--average", "1"], 2, "between 0 and 1"),
+        (["train", "--validate-every", "0"], 2, "at least 1"),
         (["train", "--crop", "65", "64", "--out", "{tmp}/x"], 1, "shapes are 64 64 pixels"),
         (["train", "--split", "test", "--out", "{tmp}/x"], 1, "no split 'test'"),
         (["train", "--batch", "801", "--out", "{tmp}/x"], 1, "cure: --batch 800"),

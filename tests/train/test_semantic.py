@@ -94,6 +94,10 @@ def test_augmented_images_have_one_size():
     every = options(augment=list(semantic.AUGMENTATIONS), crop=None)
     transform = semantic.augmentation(every, semantic.crop_of(every, shapes), (0.5,) * 3, (0.25,) * 3)
     assert transform(shapes[0], np.random.default_rng(0)).image.shape == (40, 50, 3)
+    turned = semantic.augmentation(options(augment=["rot90"]), (40, 50), (0.5,) * 3, (0.25,) * 3)
+    masks = [turned(shapes[0], np.random.default_rng(seed)).mask for seed in range(8)]
+    ours = {m.tobytes() for m in (shapes[0].mask, np.ascontiguousarray(shapes[0].mask[::-1, ::-1]))}
+    assert {m.tobytes() for m in masks} == ours  # a picture on its side would not fill the window
     transform = semantic.augmentation(options(augment=[]), (16, 24), (0.5,) * 3, (0.25,) * 3)
     sample = transform(shapes[1], np.random.default_rng(0))
     assert sample.image.shape == (16, 24, 3) and sample.image.dtype == np.float32 and sample.mask.shape == (16, 24)

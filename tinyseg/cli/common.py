@@ -39,6 +39,13 @@ def positive(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number between 0 and 1")
+    return value
+
+
 def prediction_options(p) -> None:
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, emulated or auto (auto)")
     p.add_argument("--tile", type=count, metavar="N", help="side of the tiles that large images are cut into (768)")

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .common import UsageError, add_command, count, not_negative, positive, progress_line
+from .common import UsageError, add_command, count, not_negative, positive, progress_line, share
 
 # What `tinyseg train` does where nothing else is said. None: it depends, see `complete`.
 TRAIN = {
@@ -13,10 +13,13 @@ TRAIN = {
     "loss": "cross_entropy", "seed": 0, "out": None, "save_every": 60.0, "resume": False, "amp": None,
     "cache": 1.0, "border_weights": False, "supervision": ["masks"], "method": None, "labels": None, "masked": 0,
     "turns": 3, "scribble_length": 1.0, "scribble_width": 3, "crf_weight": None, "crf_sxy": 100.0, "crf_srgb": 15.0,
-    "crf_pool": 2, "tag_pool": 4, "recipe": None, "init": None, "recompute": False,
+    "crf_pool": 2, "tag_pool": 4, "recipe": None, "init": None, "recompute": False, "average": None,
+    "validate_every": 1,
 }  # fmt: skip
 # what may differ from before on --resume
-FREE_ON_RESUME = {"out", "resume", "workers", "device", "data", "labels", "cache", "save_every", "epochs", "steps"}
+FREE_ON_RESUME = {
+    "out", "resume", "workers", "device", "data", "labels", "cache", "save_every", "epochs", "steps", "validate_every",
+}  # fmt: skip
 
 
 def add(commands) -> None:
@@ -31,7 +34,7 @@ def add(commands) -> None:
     add("--scale", type=positive, help="resize all images by this factor on reading (1)")
     add("--crop", type=count, nargs=2, metavar=("H", "W"), help="random windows (the first image's size, at most 512)")
     add("--augment", nargs="+", help="random changes of the training images (flip)",
-        choices=["none", "flip", "vflip", "rotate", "elastic", "scale", "color", "blur"])
+        choices=["none", "flip", "vflip", "rotate", "elastic", "scale", "rot90", "color", "blur"])
     add("--batch", type=count, metavar="N", help="images a step (8)")
     add("--workers", type=int, metavar="N", help="threads that load images (2)")
     add("--cache", type=not_negative, metavar="GB", help="memory for images that were read once, in GiB (1)")
@@ -69,10 +72,13 @@ def add(commands) -> None:
     add("--clip", type=float, metavar="NORM", help="longest gradient allowed; 0: any (0; 10 for objects)")
     add("--epochs", type=count, metavar="N", help="passes over the training images (30; 5 over the shapes)")
     add("--steps", type=count, metavar="N", help="steps in all, instead of --epochs")
+    add("--validate-every", type=count, metavar="N", help="epochs from one validation to the next; the last always (1)")
+    add("--average", type=share, metavar="DECAY", help="validate and save a running average of the weights, of about "
+        "1 / (1 - DECAY) steps, such as 0.999; last.npz keeps both (none)")
     add("--seed", type=int, help="of weights, order and augmentation (0)")
     add("--device", help="cpu, cuda, cuda:1, emulated or auto (auto)")
     add("--out", metavar="DIR", help="the run folder (runs/MODEL-DATA)")
-    add("--save-every", type=float, metavar="SECONDS", help="between two last.npz; each epoch writes one too (60)")
+    add("--save-every", type=float, metavar="SECONDS", help="between two last.npz; each validation writes one too (60)")
     add("--resume", action="store_true", help="go on with the run in --out, to the bit")
     add("--amp", nargs="?", const="float16", choices=["float16", "bfloat16"], metavar="TYPE",
         help="mixed precision on a GPU: convolutions in float16, with a scaled loss, or in bfloat16 (float32)")

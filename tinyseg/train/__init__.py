@@ -2,7 +2,8 @@
 
     loop.py           steps, epochs, saving, resuming, Ctrl-C          task.py      what a task must do; which one it is
     optimisation.py   the optimiser and its learning rate              semantic.py  a class for every pixel
-    run_folder.py     last.npz, metrics.csv, curves.png                instance.py  objects: class, box and mask
+    average.py        the running average of the weights               instance.py  objects: class, box and mask
+    run_folder.py     last.npz, metrics.csv, curves.png                weak.py      from scribbles, points, boxes, tags
 """
 
 from .loop import train

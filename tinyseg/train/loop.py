@@ -17,6 +17,7 @@ import numpy as np
 from .. import __version__, checkpoint, optim, report
 from ..amp import LossScaler, autocast
 from ..device import get_device
+from .average import Average, averaged
 from .interrupt import Interrupt
 from .optimisation import make_optimizer, make_schedule
 from .run_folder import resume, save_run, write_metrics
@@ -37,13 +38,14 @@ def train(options: Namespace, progress: report.Progress) -> bool:
     schedule = make_schedule(options, steps)
     narrow = {"dtype": options.amp or "float16", "enabled": bool(options.amp)}
     scaler = LossScaler() if options.amp == "float16" else None
+    average = Average(model, options.average) if options.average else None
 
     # What a run remembers: where it is, the loss of every step, a row for every validation
     found = None
     at = {"epoch": 0, "batch": 0, "step": 0, "seconds": 0.0, "best": -1.0, "history": []}
     past = []
     if options.resume:
-        at, past = resume(out / "last.npz", model, optimizer, task)
+        at, past = resume(out / "last.npz", model, optimizer, task, average)
         if scaler and at.get("scaler"):
             scaler.load_state_dict(at["scaler"])
         progress.say(f"resumed at step {at['step']} of {steps}")
@@ -61,7 +63,7 @@ def train(options: Namespace, progress: report.Progress) -> bool:
     with open(out / "command.txt", "a") as file:
         file.write(f"{options.command_line}    # tinyseg {__version__}\n")
     if not options.resume:
-        save_run(out, model, optimizer, task, at, past, options)
+        save_run(out, model, optimizer, task, at, past, options, average)
     clock, saved, warm = time.monotonic() - at["seconds"], time.monotonic(), None
     with Interrupt(progress) as interrupt:
         while at["step"] < steps or at["batch"]:
@@ -69,7 +71,6 @@ def train(options: Namespace, progress: report.Progress) -> bool:
                 task.begin_epoch(model, at["epoch"], progress)
             model.train()
             began, waited, first = time.monotonic(), loader.wait_seconds, at["step"]
-            epoch_began = at["step"] - at["batch"]
             for batch in loader.batches(at["epoch"], at["batch"]):
                 if at["step"] >= steps:
                     break
@@ -83,12 +84,13 @@ def train(options: Namespace, progress: report.Progress) -> bool:
                         "--clip 1, or --warmup 100; start anew with another --out."
                     )
                 optimizer.zero_grad()
+                updated = True
                 if scaler is None:
                     loss.backward()
                     if options.clip:
                         optim.clip_grad_norm(model.parameters(), options.clip)
                     optimizer.step(schedule(at["step"]))
-                elif not update_scaled(scaler, loss, value, optimizer, schedule(at["step"]), options.clip):
+                elif not (updated := update_scaled(scaler, loss, value, optimizer, schedule(at["step"]), options.clip)):
                     progress.say(f"step {at['step'] + 1}: {scaler.message}")
                     if scaler.skipped_in_a_row >= MOST_SKIPPED:
                         raise TrainError(
@@ -96,6 +98,8 @@ def train(options: Namespace, progress: report.Progress) -> bool:
                             f"{at['step'] + 1}. The last good state is in {out / 'last.npz'}. Cure: --amp bfloat16, a "
                             "smaller --lr, or no --amp; start anew with another --out."
                         )
+                if average and updated:
+                    average.update(at["step"])
                 at["scaler"] = scaler and scaler.state_dict()
                 past.append(value)
                 at["step"] += 1
@@ -113,17 +117,20 @@ def train(options: Namespace, progress: report.Progress) -> bool:
                     f"{report.duration(left) if at['step'] > warm[1] else '?'} left"
                 )
                 if interrupt.asked or now - saved >= options.save_every:
-                    save_run(out, model, optimizer, task, at, past, options)
+                    save_run(out, model, optimizer, task, at, past, options, average)
                     saved = time.monotonic()
                 if interrupt.asked:
                     progress.say(stopped(at, out))
                     return False
 
             # The end of an epoch: validate, write down, draw. A failure in validation must not cost a long epoch
+            if (at["epoch"] + 1) % options.validate_every and at["step"] < steps:
+                at["epoch"], at["batch"] = at["epoch"] + 1, 0
+                continue
             if time.monotonic() - saved >= SAVE_BEFORE_VALIDATION:
-                save_run(out, model, optimizer, task, at, past, options)
+                save_run(out, model, optimizer, task, at, past, options, average)
             at["epoch"], at["batch"] = at["epoch"] + 1, 0
-            with autocast(**narrow):
+            with averaged(average), autocast(**narrow):
                 found = task.validate(model, progress)
             at["seconds"] = time.monotonic() - clock
             row = {
@@ -131,7 +138,7 @@ def train(options: Namespace, progress: report.Progress) -> bool:
                 "step": at["step"],
                 "seconds": round(at["seconds"], 1),
                 "lr": options.lr * schedule(at["step"] - 1),
-                "train_loss": mean_loss(past[epoch_began:]),
+                "train_loss": mean_loss(past[at["history"][-1]["step"] if at["history"] else 0 :]),
                 **found.row,
             }
             at["history"].append(checkpoint.plain(row))
@@ -141,10 +148,11 @@ def train(options: Namespace, progress: report.Progress) -> bool:
             model.info.epoch, model.info.step, model.info.metrics = at["epoch"], at["step"], found.metrics
             if not found.score < at["best"]:  # also where it is nan: there nothing is ever better
                 at["best"] = found.score if math.isfinite(found.score) else at["best"]
-                checkpoint.save(out / "best.npz", model)
+                with averaged(average):
+                    checkpoint.save(out / "best.npz", model)
                 found.draw(out / "samples.png")
             write_metrics(out, at["history"], past, task.curves)
-            save_run(out, model, optimizer, task, at, past, options)
+            save_run(out, model, optimizer, task, at, past, options, average)
             saved = time.monotonic()
             if interrupt.asked and at["step"] < steps:
                 progress.say(stopped(at, out))

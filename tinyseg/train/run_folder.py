@@ -9,12 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from .. import __version__, checkpoint, report
+from .average import Average, averaged
 
 
-def save_run(out: Path, model, optimizer, task, at: dict, past: list[float], options: Namespace) -> None:
-    """Write last.npz: all that the next step depends on."""
+def save_run(
+    out: Path, model, optimizer, task, at: dict, past: list[float], options: Namespace, average: Average | None
+) -> None:
+    """Write last.npz: all that the next step depends on. With an average its model is that; raw/ has the weights."""
     model.info.epoch, model.info.step = at["epoch"], at["step"]
-    header, arrays = checkpoint.model_parts(model)
+    with averaged(average):
+        header, arrays = checkpoint.model_parts(model)
+    if average:
+        arrays |= {f"raw/{name}": a for name, a in model.state_dict().items()}
     told = {k: v for k, v in vars(options).items() if k not in ("command_line", "resume")}
     header["training"] = {"at": at, "options": told, "random": model.random_state(), "tinyseg": __version__}
     arrays |= {f"optimizer/{name}": a for name, a in optimizer.state_dict().items()}
@@ -22,14 +28,17 @@ def save_run(out: Path, model, optimizer, task, at: dict, past: list[float], opt
     checkpoint.write(out / "last.npz", header, {**arrays, "training/losses": np.asarray(past, np.float64)})
 
 
-def resume(path: Path, model, optimizer, task) -> tuple[dict, list[float]]:
-    """Take model and optimiser back to where last.npz was written; returns what `train` remembers."""
+def resume(path: Path, model, optimizer, task, average: Average | None) -> tuple[dict, list[float]]:
+    """Take model, average and optimiser back to where last.npz was written; returns what `train` remembers."""
     header, arrays = checkpoint.read(path)
     info = model.info
     checkpoint.fill(path, header, arrays, model)
     try:
         if (model.info.class_names, model.info.mean) != (info.class_names, info.mean):
             raise ValueError(f"it knows the classes {model.info.class_names}, the data has {info.class_names}")
+        if average:
+            average.restart()
+            model.load_state_dict(checkpoint.part(arrays, "raw"))
         optimizer.load_state_dict(checkpoint.part(arrays, "optimizer"))
         task.load_state(checkpoint.part(arrays, "task"))
         model.set_random_state(header["training"]["random"])

@@ -35,6 +35,7 @@ AUGMENTATIONS = {
     "rotate": t.RandomRotation(15),
     "elastic": t.ElasticDeformation(),
     "scale": t.RandomScale(0.75, 1.5),
+    "rot90": t.RandomQuarterTurn(),
     "color": t.ColorJitter(),
     "blur": t.Blur(),
 }
@@ -166,7 +167,8 @@ def _sides(size):
 
 def augmentation(options: Namespace, size: tuple[int, int], mean, std) -> t.Compose:
     """What happens to a training image: --augment in the table's order, a crop of one size for all, normalisation."""
-    chosen = [AUGMENTATIONS[name] for name in AUGMENTATIONS if name in options.augment]
+    table = {**AUGMENTATIONS, "rot90": t.RandomQuarterTurn(size)}
+    chosen = [table[name] for name in table if name in options.augment]
     borders = [border_weights] * options.border_weights  # behind the crop: of what the network sees
     return t.Compose([*chosen, t.RandomCrop(size), *borders, t.Normalize(mean, std)])
 
