@@ -14,6 +14,7 @@ KERNELS = {
     "ops/arithmetic.cu": ("add_flat",),
     "ops/avg_pool2d.cu": ("box_mean", "box_mean_backward"),
     "ops/batch_norm.cu": ("run_statistics", "scale_and_shift", "gradient_sums", "gradient_of_rows"),
+    "ops/residual.cu": ("normalise_add_relu", "clipped_gradient_sums", "add_relu_flat"),
     "ops/conv/depthwise.cu": ("depthwise_forward", "depthwise_backward_x"),
     "ops/conv/plain.cu": ("channel_sums",),
     "ops/interpolate.cu": ("resample",),

@@ -29,8 +29,7 @@ class BasicBlock(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1.forward_norm(x, self.bn1, relu=True)
-        y = self.conv2.forward_norm(y, self.bn2)
-        return ops.relu(y + (self.downsample(x) if self.downsample else x))
+        return self.conv2.forward_norm(y, self.bn2, relu=True, add=self.downsample(x) if self.downsample else x)
 
 
 class Bottleneck(Module):
@@ -51,8 +50,7 @@ class Bottleneck(Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1.forward_norm(x, self.bn1, relu=True)
         y = self.conv2.forward_norm(y, self.bn2, relu=True)
-        y = self.conv3.forward_norm(y, self.bn3)
-        return ops.relu(y + (self.downsample(x) if self.downsample else x))
+        return self.conv3.forward_norm(y, self.bn3, relu=True, add=self.downsample(x) if self.downsample else x)
 
 
 def projection(in_channels: int, out_channels: int, stride: int) -> Sequential | None:

@@ -52,9 +52,9 @@ class Conv2d(Module):
         """relu(forward(x)) in one pass over memory."""
         return ops.conv2d_relu(x, self.weight, self.bias, *self._arguments())
 
-    def forward_norm(self, x: Tensor | list[Tensor], norm: "BatchNorm2d", relu: bool = False) -> Tensor:
-        """norm(forward(x)), with relu clipped at 0, in fewer passes over memory."""
-        return ops.conv2d_batch_norm(x, self.weight, self.bias, *norm._arguments(), relu, *self._arguments())
+    def forward_norm(self, x: Tensor | list[Tensor], norm: "BatchNorm2d", relu: bool = False, add=None) -> Tensor:
+        """norm(forward(x)), with relu clipped at 0, in fewer passes over memory; relu(norm(forward(x)) + add)."""
+        return ops.conv2d_batch_norm(x, self.weight, self.bias, *norm._arguments(), relu, *self._arguments(), add)
 
     def _arguments(self):
         return self.stride, self.padding, self.dilation, self.groups

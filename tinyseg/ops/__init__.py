@@ -30,6 +30,7 @@ from .masks import crop_masks, paste_masks
 from .matmul import matmul
 from .max_pool2d import max_pool2d, max_unpool2d
 from .reduce import logsumexp, max, mean, min, sum, var
+from .residual import add_relu, batch_norm_add_relu
 from .roi_align import multiscale_roi_align, roi_align
 from .shape import (
     broadcast_to,
@@ -59,7 +60,7 @@ __all__ = [
     "astype", "broadcast_to", "center_crop", "concat", "crop", "flatten", "getitem", "pad", "reshape", "squeeze",
     "stack", "transpose", "unsqueeze",
     # activations
-    "leaky_relu", "log_sigmoid", "relu", "sigmoid", "softplus", "tanh",
+    "add_relu", "leaky_relu", "log_sigmoid", "relu", "sigmoid", "softplus", "tanh",
     # convolution, pooling, sampling
     "adaptive_avg_pool2d", "avg_pool2d", "conv2d", "conv2d_batch_norm", "conv2d_relu", "conv_transpose2d",
     "interpolate", "max_pool2d", "max_unpool2d",
@@ -67,8 +68,8 @@ __all__ = [
     "batched_nms", "box_iou", "crop_masks", "match_boxes", "multiscale_roi_align", "nms", "paste_masks",
     "roi_align",
     # normalisation, losses
-    "batch_norm", "batch_norm_relu", "cross_entropy", "dropout", "dropout2d", "local_response_norm", "log_softmax",
-    "softmax",
+    "batch_norm", "batch_norm_add_relu", "batch_norm_relu", "cross_entropy", "dropout", "dropout2d",
+    "local_response_norm", "log_softmax", "softmax",
 ]  # fmt: skip
 
 

@@ -55,13 +55,7 @@ class BatchNorm(Function):
         self.training, self.momentum, self.eps, self.relu = training, momentum, eps, relu
 
     def forward(self, x, weight, bias):
-        x = floats(self.op, self.device, x)
-        self._check(x, weight, bias)
-        self.rows = _rows(x)
-        mean, var = self._batch_statistics() if self.training else (self.running_mean, self.running_var)
-        self.inverse = 1 / self.device.xp.sqrt(var.astype(np.float64) + self.eps)
-        self.factor = weight * self.inverse
-        self.mean_scale_shift = self._table(mean, self.factor, bias - mean * self.factor)
+        x = self.prepared(x, weight, bias)
         y = self.device.empty(x.shape, x.dtype)
         lowest = wide(x.dtype).type(0 if self.relu else -np.inf)
         _, *scale_shift = self.mean_scale_shift
@@ -71,15 +65,33 @@ class BatchNorm(Function):
         return y
 
     def backward(self, dy):
-        x, C = self.rows, self.channels
+        x, (mean, *sign) = self.rows, self.mean_scale_shift
         shape, dy = dy.shape, self.device.xp.ascontiguousarray(dy).reshape(x.shape)
-        mean, *sign = self.mean_scale_shift
         if not self.relu:
             sign = self._table(0.0, 1.0)
-        dx = dweight = dbias = None
+        sums = None
         if self.training or any(self.needs[1:]):
             sums = self.device.empty((2, -(-len(x) // RUN), x.shape[1]), wide(x.dtype))
             self.device.launch(gradient_sums, sums[0], sums[1], dy, x, mean, *sign, *x.shape, RUN)
+        dx, dweight, dbias = self.gradients(dy, sums, sign)
+        return None if dx is None else dx.reshape(shape), dweight, dbias
+
+    def prepared(self, x, weight, bias):
+        """x, checked; mean, scale and shift of each channel are then known."""
+        x = floats(self.op, self.device, x)
+        self._check(x, weight, bias)
+        self.rows = _rows(x)
+        mean, var = self._batch_statistics() if self.training else (self.running_mean, self.running_var)
+        self.inverse = 1 / self.device.xp.sqrt(var.astype(np.float64) + self.eps)
+        self.factor = weight * self.inverse
+        self.mean_scale_shift = self._table(mean, self.factor, bias - mean * self.factor)
+        return x
+
+    def gradients(self, dy, sums, sign):
+        """dx, dweight and dbias of dy where x * sign[0] + sign[1] > 0, and of the sums of dy and dy (x - mean)."""
+        x, C, (mean, *_) = self.rows, self.channels, self.mean_scale_shift
+        dx = dweight = dbias = None
+        if sums is not None:
             dbias, about_mean = sums.reshape(2, -1, C).sum(1, dtype=np.float64)
             dweight = about_mean * self.inverse
         if self.needs[0]:
@@ -90,8 +102,7 @@ class BatchNorm(Function):
             dx = self.device.empty(x.shape, x.dtype)
             factors = self._table(self.factor, slope, level)
             self.device.launch(gradient_of_rows, dx, dy, x, mean, *sign, *factors, *x.shape)
-            dx = dx.reshape(shape)
-        return dx, *(g.astype(wide(x.dtype)) if need else None for g, need in zip((dweight, dbias), self.needs[1:]))
+        return dx, *(g.astype(wide(x.dtype)) if need else None for g, need in zip((dweight, dbias), self.needs[1:3]))
 
     def _batch_statistics(self):
         """Mean and variance (biased) of each channel in float64; the running ones follow."""

@@ -161,3 +161,31 @@ def test_parts_that_do_not_fit_are_refused():
         ops.conv2d([a, a], w)
     with pytest.raises(TypeError, match="conv2d: expected x, w and b of one dtype"):
         ops.conv2d([a, np.ones((1, 4, 4, 3))], w)
+
+
+@each_geometry
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_batch_norm_with_a_shortcut(g, training, wanted):
+    x, w, b, dy = draw(g)
+    mean, var, weight, shift = normal((4, g.k), 1, np.float32)
+    norm = mean, np.abs(var) + np.float32(0.5), weight, shift
+    arrays = x, w, normal(dy.shape, 2, np.float32)
+
+    def fused(x, w, add):
+        return ops.conv2d_batch_norm(x, w, b, *map(np.copy, norm), training, relu=True, **g.options, add=add)
+
+    def plain(x, w, add):
+        return ops.relu(ops.batch_norm(ops.conv2d(x, w, b, **g.options), *map(np.copy, norm), training) + add)
+
+    if wanted:
+        assert_close(run(fused, arrays, dy), run(plain, arrays, dy), 2e-4)
+    else:
+        arrays = [ts.tensor(a) for a in arrays]
+        assert_close([fused(*arrays).numpy()], [plain(*arrays).numpy()], 2e-4)
+
+
+def test_a_shortcut_without_relu_is_refused():
+    x, one = np.ones((1, 2, 2, 1), np.float32), np.ones(1, np.float32)
+    with pytest.raises(ValueError, match="conv2d_batch_norm: add is given without relu=True; cure: . it behind"):
+        ops.conv2d_batch_norm(x, np.ones((1, 1, 1, 1), np.float32), None, one, one, one, one, False, add=x)

@@ -1,0 +1,43 @@
+// Neighbouring threads take neighbouring channels, so that all loads are contiguous.
+// T is the type of images; S that of sums and of numbers for each channel: T, or float where T is half.
+#include "common.cuh"
+
+// y = max(x * scale + shift + z, 0), nan stays nan. Parallel over y.
+template <class T, class S>
+__global__ void normalise_add_relu(T *__restrict__ y, const T *__restrict__ x, const T *__restrict__ z,
+                                   const S *__restrict__ scale, const S *__restrict__ shift, Index M, Index C) {
+  PARALLEL_FOR(i, M * C) {
+    Index c = i % C;
+    S v = S(x[i]) * scale[c] + shift[c] + S(z[i]);
+    y[i] = v < S(0) ? S(0) : v;
+  }
+}
+
+// dz = dy where y > 0, else 0; of each run of rows the sums of dz and dz (x - mean). Parallel over runs and channels.
+template <class T, class S>
+__global__ void clipped_gradient_sums(T *__restrict__ dz, S *__restrict__ sum_dz, S *__restrict__ sum_dzx,
+                                      const T *__restrict__ dy, const T *__restrict__ y, const T *__restrict__ x,
+                                      const S *__restrict__ mean, Index M, Index C, Index run) {
+  PARALLEL_FOR(j, cdiv(M, run) * C) {
+    Index i = j / C, c = j % C;
+    Index end = min(M, (i + 1) * run);
+    S sum = 0, about_mean = 0;
+    for (Index m = i * run; m < end; m++) {
+      S g = S(y[m * C + c]) > S(0) ? S(dy[m * C + c]) : S(0);
+      dz[m * C + c] = g;
+      sum += g;
+      about_mean += g * (S(x[m * C + c]) - mean[c]);
+    }
+    sum_dz[j] = sum;
+    sum_dzx[j] = about_mean;
+  }
+}
+
+// y[i] = max(a[i] + b[i], 0), nan stays nan. Parallel over i.
+template <class T>
+__global__ void add_relu_flat(T *__restrict__ y, const T *__restrict__ a, const T *__restrict__ b, Index n) {
+  PARALLEL_FOR(i, n) {
+    Sum<T> v = Sum<T>(a[i]) + Sum<T>(b[i]);
+    y[i] = v < Sum<T>(0) ? Sum<T>(0) : v;
+  }
+}
