@@ -26,6 +26,16 @@ def seen(image, mask):
     return overlay(image, np.where(mask == 255, 255, mask + 7))
 
 
+def thick(drawn, width):
+    """The labels of a thin drawing spread to squares of this width, for pictures."""
+    spread = drawn.copy()
+    for dy in range(-(width // 2), width // 2 + 1):
+        for dx in range(-(width // 2), width // 2 + 1):
+            moved = np.roll(drawn, (dy, dx), (0, 1))
+            spread = np.where((spread == 255) & (moved != 255), moved, spread)
+    return spread
+
+
 def mean_iou(masks, samples, classes):
     """Of masks against those of the samples."""
     confusion = ts.metrics.ConfusionMatrix(classes)
@@ -44,8 +54,7 @@ def real(root: Path):
         graph = ts.losses.ScribbleGraph(image, scribbles)
         labels, energy = graph.label()
         mask = graph.paint(labels)
-        thick = weaken.thick(scribbles, 5)
-        write_image(f"runs/18_{file.stem}.png", np.hstack([seen(image, thick), seen(image, mask)]))
+        write_image(f"runs/18_{file.stem}.png", np.hstack([seen(image, thick(scribbles, 5)), seen(image, mask)]))
         shares = ", ".join(f"{names[k]} {100 * (mask == k).mean():.1f} %" for k in graph.classes)
         print(f"{file.stem}: {graph.count} superpixels, E = {energy.total:.1f}; {shares}; runs/18_{file.stem}.png")
 

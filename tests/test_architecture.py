@@ -13,7 +13,7 @@ PACKAGE = Path(ts.__file__).parent
 
 # From the ground up: a room imports rooms of lower floors only, never one of its own floor or above.
 FLOORS = [
-    {"jit", "memory", "distance", "components", "precision", "rle"},
+    {"jit", "memory", "distance", "components", "precision", "rle", "crf_presets"},
     {"native"},
     {"kernel", "data", "metrics"},
     {"cuda"},

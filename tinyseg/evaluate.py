@@ -10,12 +10,16 @@ from .data.objects import objects_of
 from .detect import detect
 from .predict import predict
 from .report import Progress
+from .structured import dense_crf
 
 
-def evaluate(model, dataset, progress: Progress, view: dict | None = None, boundary=False, pictures=4) -> dict:
+def evaluate(
+    model, dataset, progress: Progress, view: dict | None = None, boundary=False, pictures=4, crf: dict | None = None
+) -> dict:
     """Predict every image of a data set and compare. The set's images may be resized already, as the model wants them.
 
     view: tile, overlap, flip and scales, as `predict` takes them. boundary: also the boundary F-score (slower).
+    crf: settings of a `structured.dense_crf` that refines each prediction.
     """
     classes = len(model.info.class_names)
     confusion, nll, pixels, scores, shown = metrics.ConfusionMatrix(classes), 0.0, 0, [], []
@@ -26,6 +30,8 @@ def evaluate(model, dataset, progress: Progress, view: dict | None = None, bound
     for i in range(len(dataset)):
         sample = dataset[i]
         p = predict(model, sample.image, view["tile"], view["overlap"], view["flip"], scales, probabilities=True)
+        if crf is not None:
+            p = dense_crf(sample.image, p, **crf, device=next(iter(model.parameters())).device)
         found, known = p.argmax(-1).astype(np.int32), sample.mask != 255
         confusion.update(found, sample.mask)
         right = np.take_along_axis(p, np.where(known, sample.mask, 0)[:, :, None], axis=2)[:, :, 0][known]

@@ -8,9 +8,10 @@ import pytest
 import tinyseg as ts
 from tinyseg.cli import main
 from tinyseg.cli.common import UsageError
-from tinyseg.cli.crf import names, settings_of
+from tinyseg.cli.crf import settings_of
 from tinyseg.data import Shapes, read_index, write_image, write_mask
-from tinyseg.structured.crf_settings import CRF_PRESETS, mean_iou, search_crf
+from tinyseg.crf_presets import CRF_PRESETS
+from tinyseg.structured.crf_settings import mean_iou, search_crf
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_masks_and_probabilities(photo, capsys):
 
 
 def test_settings(tmp_path):
-    assert settings_of("deeplabv1")["bilateral_sxy"] == 50 and set(names().split(", ")) == set(CRF_PRESETS)
+    assert settings_of("deeplabv1")["bilateral_sxy"] == 50
     (tmp_path / "mine.json").write_text('{"iterations": 2}')
     assert settings_of(str(tmp_path / "mine.json")) == {"iterations": 2}
     (tmp_path / "crf.json").write_text('{"bilateral_weight": 2}')
@@ -99,6 +100,17 @@ def test_search_and_predict(tmp_path, monkeypatch, capsys):
     np.testing.assert_allclose(refined, expected, atol=1e-4)
     assert np.array_equal(read_index(out / "0.png"), refined.argmax(-1))
 
+    evaluate = ["eval", run, "--data", str(tmp_path / "data"), "--split", "all", "--crf"]
+    for name, settings in (("own", own), ("pydensecrf", CRF_PRESETS["pydensecrf"])):
+        capsys.readouterr()
+        assert main([*evaluate, name]) == 0
+        confusion = ts.metrics.ConfusionMatrix(6)
+        for i in range(3):
+            p = ts.predict(model, data[i].image, probabilities=True)
+            confusion.update(ts.structured.dense_crf(data[i].image, p, **settings).argmax(-1), data[i].mask)
+        text = capsys.readouterr().err
+        assert f"mean IoU                 {confusion.mean_iou():.4f}" in text and "refined by a dense CRF" in text
+
 
 def test_errors(photo, capsys):
     folder = photo[0]
@@ -107,6 +119,7 @@ def test_errors(photo, capsys):
         (["crf", "--search", "x"], "expected --data DIR, a data set with masks"),
         (["crf", str(folder / "photo.png"), "--labels", str(folder / "nowhere")], "neither"),
         (["predict", "run.npz", "photo.jpg", "--crf", "nothing"], "--crf nothing: no such settings"),
+        (["eval", "run.npz", "--crf", "nothing"], f"there are {', '.join(CRF_PRESETS)}, own (after"),
     ):
         assert main(words) == 2
         assert message in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """tinyseg weaken, and training from what it wrote."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -35,6 +37,30 @@ def test_files_are_what_would_be_made_from_the_masks(shapes, kind, capsys):
             assert np.array_equal(a, b)
     assert main(["weaken", str(shapes), "--to", kind]) == 2
     assert "exists and would be written over" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["scribbles", "points", "boxes", "tags"])
+def test_images_of_one_name_in_two_folders(tmp_path, kind):
+    """COCO's a/0.png and b/0.png keep labels of their own, in folders where they are files."""
+    data, root = Shapes(size=32, length=2, seed=3), tmp_path / "coco"
+    pictures = {}
+    for i, folder in enumerate("ab"):
+        (root / "images" / folder).mkdir(parents=True)
+        write_image(root / "images" / folder / "0.png", data[i].image)
+        pictures[folder] = {"id": i, "file_name": f"{folder}/0.png"}
+    whole = tinyseg.data.to_coco(data)
+    ids = [image["id"] for image in whole["images"]]
+    for annotation in whole["annotations"]:
+        annotation["image_id"] = ids.index(annotation["image_id"])
+    whole["images"] = list(pictures.values())
+    (root / "instances_train.json").write_text(json.dumps(whole))
+    assert main(["weaken", str(root), "--to", kind, "--out", str(tmp_path / "labels")]) == 0
+    train = tinyseg.data.open(root)
+    assert [train.name(i) for i in range(2)] == ["a/0", "b/0"]
+    files, made = Weak(train, (kind,), tmp_path / "labels"), Weak(train, (kind,))
+    for i in range(2):
+        of = {"boxes": "boxes", "tags": "tags"}.get(kind, "mask")
+        assert np.array_equal(getattr(files[i], of), getattr(made[i], of))
 
 
 def test_train_on_a_mix(shapes, tmp_path, capsys):

@@ -6,6 +6,9 @@ from PIL import Image
 
 from tinyseg.data import check
 from tinyseg.data.check import CURES
+from tinyseg.data.weak_files import write_coco_boxes
+
+NAMES = ("background", "cell", "border")
 
 
 def test_a_sound_set(folder):
@@ -36,6 +39,8 @@ FAULTS = {
     "split": lambda d: (d / "val.txt").write_text(""),
     "no image file": lambda d: (d / "val.txt").write_text("4\n5\nnone"),
     "no mask file": lambda d: (d / "masks" / "0.png").unlink(),
+    "weak labels": lambda d: (d / "tags.txt").write_text("0: dog\n"),
+    "weak label without image": lambda d: (d / "tags.txt").write_text("new: cell\n"),
     "mask without image": lambda d: write(d / "masks" / "new.png", np.zeros((3, 3), np.uint8)),
     "two files of one name": lambda d: write(d / "images" / "0.bmp", np.zeros((12, 10, 3), np.uint8)),
     "in two splits": lambda d: (d / "val.txt").write_text("3\n4\n5"),
@@ -57,6 +62,24 @@ def test_each_fault_is_found_with_its_cure(folder, what):
     report = check(folder)
     assert list(report.problems) == [what] and not report.ok
     assert what in str(report) and CURES[what] in str(report)
+
+
+def test_weak_labels_stand_for_masks(folder):
+    """An image with scribbles, a point, a box or tags needs no mask; each is read, and what is damaged is told."""
+    for kind, text in (("scribbles", "1,2,3,5,3\n"), ("points", "cell,3,4\n")):
+        (folder / kind).mkdir()
+        (folder / kind / f"{len(kind) % 2}.txt").write_text(text)  # scribbles of 1, points of 0
+    write_coco_boxes(folder / "boxes.json", {"2": np.float32([[2, 1, 8, 9, 2]])}, {"2": (12, 10)}, NAMES)
+    (folder / "tags.txt").write_text("3: cell\n2: border\n")
+    for name in "0123":
+        (folder / "masks" / f"{name}.png").unlink()
+    report = check(folder)
+    assert report.ok and report.weak == {"scribbles": 1, "points": 1, "boxes": 1, "tags": 2} and report.pairs == 2
+    assert "weak      scribbles 1, points 1, boxes 1, tags 2   (images)" in str(report)
+    (folder / "scribbles" / "1.txt").write_text("dog,2,3\n")
+    assert "no class 'dog'" in str(check(folder).problems["weak labels"])
+    (folder / "points" / "0.txt").unlink()
+    assert list(check(folder).problems) == ["weak labels", "no mask file"]
 
 
 def test_coloured_and_jpeg_masks(folder):

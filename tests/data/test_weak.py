@@ -84,6 +84,11 @@ def test_boxes_of_voc_and_coco(tmp_path):
     write_coco_boxes(tmp_path / "boxes.json", boxes, {"a": (8, 9), "b": (8, 9)}, NAMES)
     found = read_coco_boxes(tmp_path / "boxes.json", NAMES)
     assert found["a"].tolist() == [[1, 2, 4, 6, 2]] and found["b"].shape == (0, 5)
+    folders = {f"{name}/1": np.float32([[i, 2, 4, 6, 2]]) for i, name in enumerate("xy")}
+    folders["x/2"] = boxes["a"]
+    write_coco_boxes(tmp_path / "boxes.json", folders, dict.fromkeys(folders, (8, 9)), NAMES)
+    found = read_coco_boxes(tmp_path / "boxes.json", NAMES)
+    assert set(found) == {"x/1", "y/1", "x/2", "2"} and found["y/1"][0, 0] == 1 and found["x/1"][0, 0] == 0
     (tmp_path / "a.xml").write_text((tmp_path / "a.xml").read_text().replace("<xmax>4", "<xmax>1"))
     with pytest.raises(DataError, match="is empty; expected x1 < x2 and y1 < y2"):
         read_voc_boxes(tmp_path / "a.xml", NAMES)

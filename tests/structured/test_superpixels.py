@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyseg.losses.border import connected_components
-from tinyseg.structured import adjacency, felzenszwalb, grid_edges, slic, superpixels
+from tinyseg.structured import adjacency, felzenszwalb, grid_edges, lab_of, slic, superpixels
 
 from ..strategies import seeds
 
@@ -155,3 +155,14 @@ def test_errors():
     ]:
         with pytest.raises(ValueError, match=message):
             function(*arguments)
+
+
+def test_lab():
+    rgb = np.array([[255, 255, 255], [0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)
+    expected = np.array([[100, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20], [32.30, 79.19, -107.86]])
+    np.testing.assert_allclose(lab_of(rgb[None])[0], expected, atol=0.05)
+    np.testing.assert_allclose(lab_of(rgb.reshape(2, 2, 3) / 255), expected.reshape(2, 2, 3), atol=0.05)
+    grey = lab_of(np.full((2, 3), 128, np.uint8))
+    assert grey.shape == (2, 3, 3) and np.abs(grey - [53.59, 0, 0]).max() < 0.05
+    with pytest.raises(ValueError, match="lab_of: image has 2 channels, expected grey or RGB"):
+        lab_of(np.zeros((2, 3, 2), np.uint8))

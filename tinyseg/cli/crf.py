@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..crf_presets import CRF_PRESETS
 from .common import UsageError, add_command, count, load_model, progress_line
 
+NAMES = ", ".join(CRF_PRESETS)
 OWN = "crf.json"  # in a run folder: the settings that a search has found
 
 
@@ -18,7 +20,7 @@ def add(commands) -> None:
     p.add_argument("images", nargs="*", metavar="IMAGE", type=Path)
     p.add_argument("--labels", type=Path, metavar="DIR", help="with NAME.npz of `predict --probabilities`, or NAME.png")
     p.add_argument("--out", type=Path, default=Path("refined"), metavar="DIR", help="(refined)")
-    p.add_argument("--crf", default="deeplabv2", metavar="SETTINGS", help=f"{names()} or a .json of them (deeplabv2)")
+    p.add_argument("--crf", default="deeplabv2", metavar="SETTINGS", help=f"{NAMES} or a .json of them (deeplabv2)")
     p.add_argument("--certainty", type=float, default=0.7, metavar="P", help="of a mask's labels (0.7)")
     p.add_argument("--overlay", action="store_true", help="also NAME_overlay.png, the classes over the picture")
     p.add_argument("--search", dest="model", metavar="RUN", help="try a grid of settings on --data; RUN/crf.json")
@@ -28,14 +30,13 @@ def add(commands) -> None:
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, emulated or auto (auto)")
 
 
-def names() -> str:
-    return "pydensecrf, deeplabv1, deeplabv1_msc, deeplabv1_coco, deeplabv2"
+def add_settings(p, text: str) -> None:
+    """--crf for a command that has a model."""
+    p.add_argument("--crf", metavar="SETTINGS", help=f"{text}: {NAMES}, own (see `tinyseg crf`) or a .json of settings")
 
 
 def settings_of(name: str, run: str | None = None) -> dict:
     """Settings by the name of a preset, from a .json, or "own": those that a search left in the run folder."""
-    from ..structured.crf_settings import CRF_PRESETS
-
     if name in CRF_PRESETS:
         return CRF_PRESETS[name]
     path = Path(name)
@@ -43,7 +44,7 @@ def settings_of(name: str, run: str | None = None) -> dict:
         path = (Path(run) if Path(run).is_dir() else Path(run).parent) / OWN
     if path.suffix != ".json" or not path.is_file():
         own = ", own (after `tinyseg crf --search RUN`)" if run is not None else ""
-        raise UsageError(f"--crf {name}: no such settings; there are {', '.join(CRF_PRESETS)}{own}, or a .json file")
+        raise UsageError(f"--crf {name}: no such settings; there are {NAMES}{own}, or a .json file")
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -98,6 +99,7 @@ def device_of(options):
 
 def search(options) -> int:
     """tinyseg crf --search"""
+    from ..checkpoint import write_atomically
     from ..data import open as open_data
     from ..predict import predict
     from ..structured.crf_settings import mean_iou, search_crf
@@ -121,6 +123,7 @@ def search(options) -> int:
         told = "  ".join(f"{name} {v:g}" for name, v in settings.items())
         progress.say(f"mean IoU {value:.4f}  {told}")
     target = (Path(options.model) if Path(options.model).is_dir() else Path(options.model).parent) / OWN
-    target.write_text(json.dumps(found[0][1]) + "\n", encoding="utf-8")
+    text = json.dumps(found[0][1]) + "\n"
+    write_atomically(target, lambda file: file.write(text.encode()))
     progress.say(f"{target}: tinyseg predict {options.model} photo.jpg --crf own")
     return 0

@@ -2,7 +2,8 @@
 
 import argparse
 
-from .common import add_command, load_model, model_file, prediction_options, progress_line, views
+from .common import UsageError, add_command, load_model, model_file, prediction_options, progress_line, views
+from .crf import add_settings, settings_of
 from .train import options_of
 
 
@@ -11,6 +12,7 @@ def add(commands) -> None:
     p.add_argument("model", metavar="RUN", help="a run folder or an .npz")
     p.add_argument("--data", metavar="DIR", help="a data set (what the run was trained on)")
     p.add_argument("--split", metavar="NAME", help="(what the run validated on, else val)")
+    add_settings(p, "refine by a dense CRF before measuring")
     prediction_options(p)
 
 
@@ -21,8 +23,11 @@ def evaluate(options) -> int:
     from ..train.instance import open_set as open_objects_set
     from ..train.semantic import open_set
 
+    settings = settings_of(options.crf, options.model) if options.crf else None
     model, progress = load_model(options), progress_line()
     objects = getattr(model, "task", "semantic") == "instance"
+    if objects and settings is not None:
+        raise UsageError(f"--crf is for classes of pixels, but {options.model} finds objects; cure: leave it out")
     last = model_file(options.model).with_name("last.npz")
     run = options_of(last) if options.data is None and last.is_file() else {}
     data, split = options.data or run.get("data"), options.split or run.get("val_split") or "val"
@@ -38,7 +43,7 @@ def evaluate(options) -> int:
     if objects:
         tell_objects(evaluate_objects(model, dataset, progress, pictures=0), model, progress)
         return 0
-    result = evaluate(model, dataset, progress, views(options), boundary=True, pictures=0)
+    result = evaluate(model, dataset, progress, views(options), boundary=True, pictures=0, crf=settings)
     progress.say(report.class_table(model.info.class_names, result["iou"], result["share"]))
     progress.say(
         f"\nmean IoU                 {result['mean_iou']:.4f}\n"
@@ -46,7 +51,9 @@ def evaluate(options) -> int:
         f"mean accuracy            {result['mean_accuracy']:.4f}\n"
         f"frequency-weighted IoU   {result['fw_iou']:.4f}\n"
         f"boundary F-score         {result['boundary_f']:.4f}\n"
-        f"{len(dataset)} images" + (f", resized by {model.info.scale:g}" if model.info.scale != 1 else "")
+        f"{len(dataset)} images"
+        + (", refined by a dense CRF" if settings is not None else "")
+        + (f", resized by {model.info.scale:g}" if model.info.scale != 1 else "")
     )
     return 0
 

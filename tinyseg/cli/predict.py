@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from .common import UsageError, add_command, load_model, model_file, prediction_options, progress_line, views
-from .crf import names, settings_of
+from .crf import add_settings, settings_of
 
 
 def add(commands) -> None:
@@ -16,7 +16,7 @@ def add(commands) -> None:
     p.add_argument("--out", type=Path, default=Path("predictions"), metavar="DIR", help="(predictions)")
     p.add_argument("--overlay", action="store_true", help="also NAME_overlay.png, the classes over the picture")
     p.add_argument("--probabilities", action="store_true", help="also NAME.npz with (H, W, K) float32")
-    p.add_argument("--crf", metavar="SETTINGS", help=f"refine by a dense CRF: {names()}, own or a .json of settings")
+    add_settings(p, "refine by a dense CRF")
     p.add_argument("--score", type=float, default=0.5, metavar="S", help="objects of at least this score (0.5)")
     prediction_options(p)
 

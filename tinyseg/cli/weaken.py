@@ -30,13 +30,14 @@ def weaken(options) -> int:
     there = out / {"boxes": "boxes.json", "tags": "tags.txt"}.get(kind, kind)
     if there.exists():
         raise UsageError(f"{there} exists and would be written over; cure: --out DIR, or take it away")
-    (out if there.suffix else there).mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     names, found, sizes, drawn, pixels = dataset.class_names, {}, {}, 0, 0
     for i in range(len(dataset)):
         sample = dataset[i]
         seed, name = [options.seed, zlib.crc32(sample.name.encode())], sample.name
         if kind == "scribbles":
             labels = make.scribbles(sample.mask, sample.instances, options.length, options.width, seed)
+            (there / name).parent.mkdir(parents=True, exist_ok=True)  # a name may hold folders
             write_mask(there / f"{name}.png", labels, dataset.palette)
             drawn += int((labels != IGNORE).sum())
         elif kind == "points":

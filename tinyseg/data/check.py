@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .check_objects import check_objects
+from .check_weak import find_weak
 from .files import Files, Item, by_stem, twins
 from .image import listed, read_image, read_index
 from .labels import Labels
@@ -20,6 +21,8 @@ CURES = {
     "split": "list names of images in its text file, a line each, or put images into its folder",
     "no image file": "add it, or take its name out of the split's text file",
     "no mask file": "add it under the image's name, or list only the annotated images in train.txt and val.txt",
+    "weak labels": "mend the file: README, and the docstring of tinyseg/data/weak_files.py, say what it holds",
+    "weak label without image": "add the image or delete the label; the names must agree up to the ending",
     "mask without image": "add the image or delete the mask; the names must agree up to the ending",
     "two files of one name": "delete or rename one: only the last is read; names must differ in more than the ending",
     "in two splits": "take it out of one: a model must not be judged on what it was trained on",
@@ -38,7 +41,7 @@ class Report:
 
     splits: images by split. sizes: images by (height, width). channels: images by channels. values: masks by the
     numbers found in them; sets: files of masks by all their numbers, as printed. pixels, masks: pixels and masks by
-    class id, 255 = ignore. problems: what is wrong -> where.
+    class id, 255 = ignore. weak: images by kind of weak label. problems: what is wrong -> where.
     """
 
     path: Path
@@ -52,6 +55,7 @@ class Report:
     sets: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     pixels: Counter = field(default_factory=Counter)
     masks: Counter = field(default_factory=Counter)
+    weak: Counter = field(default_factory=Counter)
     problems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     @property
@@ -69,6 +73,8 @@ class Report:
         lines = [f"{self.path}: layout {self.layout}, {self.pairs} pairs of image and mask"]
         if self.splits:
             lines.append("splits    " + ", ".join(f"{split} {n}" for split, n in self.splits.items()))
+        if self.weak:
+            lines.append("weak      " + ", ".join(f"{kind} {n}" for kind, n in self.weak.items()) + "   (images)")
         if self.sizes:
             sizes = [f"{height}x{width} ({n})" for (height, width), n in self.sizes.most_common()]
             lines.append(f"sizes     {listed(sizes, 5)}   height x width (images)")
@@ -116,8 +122,9 @@ def check(path: str | Path) -> Report:
     report.layout = layout.__name__
     items = _items(layout, report)
     report.labels = _labels(layout, [item.mask for item in items if item.mask], report)
+    weak = find_weak(report, items)
     for item in items:
-        _look_at(item, report)
+        _look_at(item, report, weak)
     return report
 
 
@@ -168,13 +175,13 @@ def _numbers(path, colours):
         return None, str(error)
 
 
-def _look_at(item, report):
-    """Read the files of one item and note what is in them."""
+def _look_at(item, report, weak):
+    """Read the files of one item and note what is in them. weak: names of images that have another label."""
     shape = None
     if item.image is None:
         report.problems["no image file"].append(item.name)
     else:
-        if item.mask is None:
+        if item.mask is None and item.name not in weak:
             report.problems["no mask file"].append(item.name)
         try:
             shape = read_image(item.image).shape

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import rle
+from .files import bare_name
 from .image import channels_of, listed, read_image, voc_palette
 from .labels import SURVEY, evenly
 from .objects import Objects, objects_of
@@ -79,12 +80,16 @@ class Coco:
         return f"Coco({len(self)} images, {len(self.truth['annotations'])} objects, {self.num_classes} classes)"
 
     def name(self, i: int) -> str:
-        """The i-th image's file name without ending."""
-        return Path(self.images[i]["file_name"]).stem
+        """The i-th image's file name without ending; of an image in a folder, a/1.jpg, a/1."""
+        return bare_name(self.images[i]["file_name"])
 
     def file_name(self, i: int) -> str:
         """The i-th image's file."""
         return self.images[i]["file_name"]
+
+    def image_path(self, i: int) -> Path:
+        """Where the i-th image lies."""
+        return self.folder / self.images[i]["file_name"]
 
     def __getitem__(self, i: int) -> Sample:
         entry = self.images[i]
@@ -115,7 +120,7 @@ class Coco:
             boxes.append(box_of(annotation, mask, size, where))
             crowd.append(bool(annotation.get("iscrowd", 0)))
             areas.append(float(annotation.get("area", mask.sum())))
-        return Objects.of(size, labels, masks, boxes, crowd, areas, Path(entry["file_name"]).stem)
+        return Objects.of(size, labels, masks, boxes, crowd, areas, bare_name(entry["file_name"]))
 
 
 def class_map(objects: Objects) -> np.ndarray:

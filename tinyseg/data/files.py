@@ -7,7 +7,7 @@ that `check` can use them on a damaged set.
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from .image import channels_of, listed, palette_of, read_image, read_index, read_text, say, voc_palette
 from .labels import SURVEY, Labels, evenly
@@ -82,6 +82,10 @@ class Files:
         """The i-th image's file."""
         return self.items[i].image.name
 
+    def image_path(self, i: int) -> Path:
+        """Where the i-th image lies."""
+        return self.items[i].image
+
     def __getitem__(self, i: int) -> Sample:
         item = self.items[i]
         image = read_image(item.image, self.in_channels)
@@ -100,6 +104,12 @@ class Files:
         if size is not None:
             sample = sample.map(lambda a: resize_image(a, size), lambda a, _: resize_labels(a, size))
         return sample
+
+
+def bare_name(file: str) -> str:
+    """The path of an image without its ending, with / on every system: a/1 for a/1.jpg and for ./a/1.jpg."""
+    path = PurePosixPath(str(file).replace("\\", "/"))
+    return str(path.with_suffix("")) if path.name else ""
 
 
 def _refuse_gaps(items, where, needed):

@@ -100,6 +100,10 @@ class Polygons:
         """The i-th image's file."""
         return self.items[i][1].name
 
+    def image_path(self, i: int) -> Path:
+        """Where the i-th image lies."""
+        return self.items[i][1]
+
     def __getitem__(self, i: int) -> Sample:
         name, file, outlines = self.items[i]
         image = read_image(file, self.in_channels)

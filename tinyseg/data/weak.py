@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from . import weaken
+from .files import Files
 from .image import listed, read_image
 from .sample import IGNORE, DataError, Sample
 from .voc import root_of
-from .weak_files import background_of, read_coco_boxes, read_scribbles, read_tags, read_voc_boxes
+from .weak_files import background_of, labels_at, read_scribbles, read_voc_boxes
 
 KINDS = ("masks", "scribbles", "points", "boxes", "tags")
 
@@ -47,13 +48,8 @@ class Weak:
 
     def _find(self):
         """What there is at `path`, and for each image the kind that it uses."""
-        root, names = self.path, self.class_names
-        self.drawn = {kind: _by_name(root / kind, (".txt", ".xml", ".png")) for kind in ("scribbles", "points")}
-        asked = {file.name for file in root.glob("*") if file.is_file() and file.stem in self.kinds}
-        self.coco = read_coco_boxes(root / "boxes.json", names) if "boxes.json" in asked else {}
-        folder = root / "boxes" if (root / "boxes").is_dir() else root_of(root) / "Annotations"
-        self.voc = _by_name(folder, (".xml",)) if "boxes" in self.kinds else {}
-        self.tags = read_tags(root / "tags.txt", names) if "tags.txt" in asked else {}
+        root = self.path
+        self.found = labels_at(root, self.kinds, self.class_names, root_of(root) / "Annotations")
         bare = [self.name(i) for i in range(len(self)) if self.kind(i) is None]
         if bare:
             raise DataError(
@@ -64,20 +60,13 @@ class Weak:
 
     def kind(self, i: int) -> str | None:
         """The kind of label that image i uses; None if it has none of `kinds`."""
-        has_mask = not hasattr(self.dataset, "items") or self.dataset.items[i].mask is not None
+        has_mask = not isinstance(self.dataset, Files) or self.dataset.items[i].mask is not None
         if i in self.masked and has_mask:
             return "masks"
         if self.path is None:
             return self.kinds[0]
         name = self.name(i)
-        has = {
-            "masks": has_mask,
-            "scribbles": name in self.drawn["scribbles"],
-            "points": name in self.drawn["points"],
-            "boxes": name in self.coco or name in self.voc,
-            "tags": name in self.tags,
-        }
-        return next((kind for kind in self.kinds if has[kind]), None)
+        return next((k for k in self.kinds if (has_mask if k == "masks" else name in self.found[k])), None)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -115,28 +104,21 @@ class Weak:
 
     def _read(self, kind, i, size):
         """The weak label of image i from its file, at the size at which the image was read."""
-        name = self.name(i)
+        label = self.found[kind][self.name(i)]
         if kind == "tags":
-            return self.tags[name]
+            return label
         whole = size
-        if self.dataset.scale is not None or self.dataset.size is not None:
-            whole = read_image(self.dataset.items[i].image).shape[:2]
+        if self.dataset.scale is not None or getattr(self.dataset, "size", None) is not None:
+            whole = read_image(self.dataset.image_path(i)).shape[:2]
         if kind == "boxes":
-            boxes = self.coco[name] if name in self.coco else read_voc_boxes(self.voc[name], self.class_names)
+            boxes = read_voc_boxes(label, self.class_names) if isinstance(label, Path) else label
             y, x = (n / m for n, m in zip(size, whole))
             return boxes * np.float32([x, y, x, y, 1])
-        drawn = read_scribbles(self.drawn[kind][name], whole, self.class_names)
+        drawn = read_scribbles(label, whole, self.class_names)
         label = np.full(size, IGNORE, np.int32)
         y, x = np.nonzero(drawn != IGNORE)  # every labelled pixel keeps its say, however small the image becomes
         label[y * size[0] // whole[0], x * size[1] // whole[1]] = drawn[y, x]
         return label
-
-
-def _by_name(folder: Path, endings) -> dict[str, Path]:
-    """The files of a folder by their name without ending; a later ending wins."""
-    if not folder.is_dir():
-        return {}
-    return {file.stem: file for ending in endings for file in sorted(folder.glob(f"*{ending}"))}
 
 
 def _expected(kinds):

@@ -8,16 +8,19 @@
     boxes/NAME.xml        PASCAL VOC's: <object><name>cat</name><bndbox><xmin>1</xmin> ... </bndbox></object> ...
     tags.txt              a line for each image: NAME: class, class ...
 
-Classes may be given by name (VOC's also by ScribbleSup's short names) or by number.
+NAME is the image's file, from the folder of the images on, without its ending: a/1 for a/1.jpg. Classes may be given by
+name (VOC's also by ScribbleSup's short names) or by number.
 """
 
 import json
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from .files import bare_name
 from .image import listed, read_index, read_text
 from .sample import IGNORE, DataError
 from .weaken import line
@@ -27,6 +30,31 @@ SHORT = {
     "plane": "aeroplane", "bike": "bicycle", "table": "diningtable", "motor": "motorbike", "plant": "pottedplant",
     "monitor": "tvmonitor", "tv": "tvmonitor",
 }  # fmt: skip
+
+
+def labels_at(root: Path, kinds: Sequence[str], class_names: Sequence[str], voc: Path | None = None) -> dict[str, dict]:
+    """What weak labels a folder holds: for each of `kinds` a dict by the name of the image.
+
+    Scribbles and points are files; boxes (B,5) arrays, or files of VOC's (from boxes/, or the folder `voc`) that
+    `read_voc_boxes` reads; tags (K,) bool.
+    Raises: DataError naming the file where boxes.json or tags.txt is damaged.
+    """
+    found = {kind: {} for kind in kinds}
+    for kind in {"scribbles", "points"} & set(kinds):
+        found[kind] = files_by_name(root / kind, (".txt", ".xml", ".png"))
+    if "boxes" in kinds:
+        folder = root / "boxes" if (root / "boxes").is_dir() or voc is None else voc
+        coco = read_coco_boxes(root / "boxes.json", class_names) if (root / "boxes.json").is_file() else {}
+        found["boxes"] = files_by_name(folder, (".xml",)) | coco
+    if "tags" in kinds and (root / "tags.txt").is_file():
+        found["tags"] = read_tags(root / "tags.txt", class_names)
+    return found
+
+
+def files_by_name(folder: Path, endings) -> dict[str, Path]:
+    """The files of a folder, and of those in it, by their path in it without ending; a later ending wins."""
+    files = [(ending, file) for ending in endings for file in sorted(folder.rglob(f"*{ending}"))]
+    return {file.relative_to(folder).as_posix().removesuffix(ending): file for ending, file in files}
 
 
 def class_id(word: str, class_names: Sequence[str], where) -> int:
@@ -120,10 +148,14 @@ def read_voc_boxes(path: str | Path, class_names: Sequence[str]) -> np.ndarray:
 
 
 def read_coco_boxes(path: str | Path, class_names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Boxes of a COCO file by image name (without ending); x, y, width, height become corners. Crowds are left out."""
+    """Boxes of a COCO file by image name; x, y, width, height become corners. Crowds are left out.
+
+    An image in a folder, a/1.jpg, is found as a/1, and as 1 where no other image is called so.
+    Shapes: (B,5) float32 for each image. Raises: DataError naming the file where it is damaged.
+    """
     try:
         content = json.loads(read_text(Path(path)))
-        names = {image["id"]: Path(image["file_name"]).stem for image in content["images"]}
+        names = {image["id"]: bare_name(image["file_name"]) for image in content["images"]}
         classes = {c["id"]: class_id(c["name"], class_names, path) for c in content["categories"]}
         boxes = {name: [] for name in names.values()}
         for thing in content["annotations"]:
@@ -134,7 +166,10 @@ def read_coco_boxes(path: str | Path, class_names: Sequence[str]) -> dict[str, n
         raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not COCO's JSON ({type(error).__name__}: {error})") from error
-    return {name: sound_boxes(found, f"{path} ({name})") for name, found in boxes.items()}
+    found = {name: sound_boxes(found, f"{path} ({name})") for name, found in boxes.items()}
+    count = Counter(PurePosixPath(name).name for name in found)
+    short = {PurePosixPath(name).name: b for name, b in found.items()}
+    return {name: b for name, b in short.items() if count[name] == 1} | found
 
 
 def sound_boxes(found, where) -> np.ndarray:
@@ -172,7 +207,8 @@ def background_of(class_names: Sequence[str]) -> int | None:
 
 
 def write_points(path: str | Path, points: np.ndarray) -> None:
-    """(P,3) class, x, y as text, one point a line."""
+    """(P,3) class, x, y as text, one point a line; its folder is made."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text("".join(f"{k},{x},{y}\n" for k, x, y in points.tolist()), encoding="utf-8")
 
 

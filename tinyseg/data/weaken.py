@@ -71,12 +71,19 @@ def boxes(mask: np.ndarray, instances: np.ndarray | None = None, background: int
 
 
 def tags(mask: np.ndarray, num_classes: int) -> np.ndarray:
-    """Which classes a mask holds, the background among them. Shapes: mask (H,W) integers -> (K,) bool."""
+    """Which classes a mask holds, the background among them; 255 is none.
+
+    Shapes: mask (H,W) integers -> (K,) bool.
+    """
     return np.bincount(mask[mask != IGNORE].reshape(-1), minlength=num_classes)[:num_classes] > 0
 
 
 def things(mask: np.ndarray, instances: np.ndarray | None = None):
-    """Yields (class, window, (h,w) bool) for each thing that is large enough, in reading order."""
+    """(class, window, (h,w) bool) for each thing that is large enough, class by class, each class in reading order.
+
+    A thing is an instance, or of what has none each connected part; the window is its rows and columns in the mask.
+    Things under `LEAST` of the image are passed over, unless they are the largest of their class.
+    """
     found = []
     for k in np.unique(mask[mask != IGNORE]).tolist():
         of_class = mask == k
@@ -190,16 +197,6 @@ def _stroke(path, thing, width):
     if not painted.any():
         painted[np.unravel_index(_depth(thing).argmax(), thing.shape)] = True
     return painted
-
-
-def thick(drawn: np.ndarray, width: int) -> np.ndarray:
-    """The labels of a thin drawing spread to squares of this width, for pictures. Shapes: (H,W) -> (H,W)."""
-    spread = drawn.copy()
-    for dy in range(-(width // 2), width // 2 + 1):
-        for dx in range(-(width // 2), width // 2 + 1):
-            moved = np.roll(drawn, (dy, dx), (0, 1))
-            spread = np.where((spread == IGNORE) & (moved != IGNORE), moved, spread)
-    return spread
 
 
 def line(path) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import ops
 from ..data.sample import inside_box
-from ..structured import dense_crf, label_probabilities
+from ..structured import dense_crf, lab_of, label_probabilities
 from ..tensor import Tensor
 from .supervised import constant
 
@@ -129,7 +129,7 @@ def box_pairwise(
     first pixel is `inside`. Two channels (p, 1 - p) are the paper's p_i p_j + (1 - p_i)(1 - p_j).
     Shapes: probabilities (N,H,W,K), images (N,H,W,3) uint8 or float in [0, 1], inside (N,H,W) bool -> ().
     """
-    lab = lab_of(images)
+    lab = np.stack([lab_of(image) for image in images])
     H, W = probabilities.shape[1:3]
     total, pairs = 0.0, 0
     for dy, dx in ((0, dilation), (dilation, dilation), (dilation, 0), (dilation, -dilation)):
@@ -182,19 +182,6 @@ def boxinst(
     if pairwise:
         loss = loss + pairwise * box_pairwise(probabilities, images, covered, threshold)
     return loss
-
-
-def lab_of(images: np.ndarray) -> np.ndarray:
-    """CIE L*a*b* (D65) of sRGB, uint8 or float in [0, 1]. Shapes: (...,3) -> (...,3) float64."""
-    v = images / 255 if images.dtype == np.uint8 else np.asarray(images, np.float64)
-    linear = np.where(v <= 0.04045, v / 12.92, ((np.maximum(v, 0) + 0.055) / 1.055) ** 2.4)
-    xyz = linear @ np.array(
-        [[0.412453, 0.212671, 0.019334], [0.357580, 0.715160, 0.119193], [0.180423, 0.072169, 0.950227]]
-    )
-    xyz /= np.array([0.950456, 1.0, 1.088754])
-    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    x, y, z = f[..., 0], f[..., 1], f[..., 2]
-    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=-1)
 
 
 # What they share

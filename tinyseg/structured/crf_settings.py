@@ -1,8 +1,4 @@
-"""Settings of `dense_crf`: those that were published, and a small search for those of one's own data.
-
-All published ones were chosen on photographs of about 500 pixels: on other sizes the space that the bilateral kernel
-looks at (bilateral_sxy) should grow and shrink with the image.
-"""
+"""The search for settings of `dense_crf` that suit one's own data. The published ones: `crf_presets.py`."""
 
 import itertools
 from collections.abc import Sequence
@@ -11,22 +7,6 @@ import numpy as np
 
 from ..metrics import ConfusionMatrix
 from .dense_crf import dense_crf
-
-CRF_PRESETS = {
-    # the example of the library that most people used
-    "pydensecrf": dict(iterations=5, gaussian_sxy=3, gaussian_weight=3, bilateral_sxy=80, bilateral_srgb=13,
-                       bilateral_weight=10),
-    # Chen et al. 2015, the authors' scripts: LargeFOV, its multi-scale variant, and that trained on COCO too
-    "deeplabv1": dict(iterations=10, gaussian_sxy=3, gaussian_weight=3, bilateral_sxy=50, bilateral_srgb=10,
-                      bilateral_weight=5),
-    "deeplabv1_msc": dict(iterations=10, gaussian_sxy=3, gaussian_weight=3, bilateral_sxy=95, bilateral_srgb=3,
-                          bilateral_weight=3),
-    "deeplabv1_coco": dict(iterations=10, gaussian_sxy=3, gaussian_weight=3, bilateral_sxy=67, bilateral_srgb=3,
-                           bilateral_weight=5),
-    # Chen et al. 2017, as its best-known reproduction has it
-    "deeplabv2": dict(iterations=10, gaussian_sxy=1, gaussian_weight=3, bilateral_sxy=67, bilateral_srgb=3,
-                      bilateral_weight=4),
-}  # fmt: skip
 
 
 def search_crf(

@@ -76,8 +76,7 @@ def slic(image: np.ndarray, n_segments: int = 200, compactness: float = 10.0, it
     if not 0 < compactness < np.inf:
         raise ValueError(f"slic: compactness is {compactness}, expected a number > 0")
     (H, W, _), launch = pixels.shape, get_device("cpu").launch
-    lab = np.empty((3, H, W), np.float32)
-    launch(rgb_to_lab, lab, pixels, H, W, pixels.shape[2])
+    lab = _lab(pixels)
     step = math.sqrt(H * W / n_segments)
     rows, columns = max(1, round(H / step)), max(1, round(W / step))
     y, x = (
@@ -93,6 +92,25 @@ def slic(image: np.ndarray, n_segments: int = 200, compactness: float = 10.0, it
     labels, stack = np.empty((H, W), np.int32), np.empty(H * W, np.int32)
     launch(join_fragments, labels, stack, label, int(step * step / 4), H, W)
     return labels
+
+
+def lab_of(image: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* (D65) of an sRGB image: lightness 0..100, and two colours around 0, in which distance is difference.
+
+    Shapes: image (H,W,3) RGB, or grey (H,W), (H,W,1), uint8, uint16 or float in [0,1] -> (H,W,3) float32.
+    Raises ValueError: an image that is none, or of other channels.
+    """
+    pixels = grey_levels("lab_of", image)
+    if pixels.shape[2] not in (1, 3):
+        raise ValueError(f"lab_of: image has {pixels.shape[2]} channels, expected grey or RGB")
+    return np.ascontiguousarray(_lab(pixels).transpose(1, 2, 0))
+
+
+def _lab(pixels):
+    """(3,H,W) float32 planes of grey levels (H,W,C)."""
+    (H, W, C), lab = pixels.shape, np.empty((3, *pixels.shape[:2]), np.float32)
+    get_device("cpu").launch(rgb_to_lab, lab, pixels, H, W, C)
+    return lab
 
 
 def adjacency(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
