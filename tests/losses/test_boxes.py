@@ -9,6 +9,7 @@ import tinyseg as ts
 from tests.strategies import seeds
 from tinyseg import losses
 from tinyseg.losses.boxes import box_masks, box_pairwise, box_projection, boxinst, segment_boxes
+from tinyseg.structured import lab_of
 
 K, H, W = 3, 7, 8
 

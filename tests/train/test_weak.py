@@ -128,11 +128,32 @@ def test_methods():
         ("--supervision tags --labels x", "--labels needs --data"),
         ("--supervision scribbles --scribble-length 2", "expected a part of the whole scribble"),
         ("--supervision boxes --border-weights", "--border-weights need the masks of all images"),
+        ("--turns 2", "--turns would do nothing with --supervision masks; cure: leave it out, or --method scribblesup"),
+        ("--supervision scribbles --turns 2", "--turns would do nothing with --supervision scribbles by crf"),
+        ("--supervision tags --method mil --tag-pool 2", "--tag-pool would do nothing with --supervision tags by mil"),
+        ("--supervision points --method pce --crf-weight 1", "cure: leave it out, or another --method than pce"),
+        ("--supervision boxes --method rect --crf-sxy 9", "cure: leave it out, or --method crf, or --crf-weight W"),
+        ("--crf-pool 1", "--crf-pool would do nothing with --supervision masks"),
+        ("--supervision points --scribble-width 2", "cure: leave it out, or --supervision scribbles without --data"),
+        ("--data DIR --supervision scribbles --scribble-length 0.5", "--scribble-length would do nothing"),
     ],
 )
 def test_options_that_make_no_sense(words, message, capsys):
     assert main(["train", *words.split()]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"supervision": ["scribbles"], "crf_sxy": 9.0, "scribble_width": 2},
+        {"supervision": ["boxes", "points"], "method": ["rect", "pce"], "crf_weight": 1.0, "crf_pool": 1},
+        {"supervision": ["tags", "points"], "method": ["scribblesup"], "tag_pool": 2, "turns": 2},
+    ],
+)
+def test_options_that_are_looked_at(words):
+    full = complete(options(command_line="", out="nowhere", **words))
+    assert {name: getattr(full, name) for name in words} == words
 
 
 def test_complete_is_silent_about_masks():

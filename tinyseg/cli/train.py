@@ -127,6 +127,7 @@ def complete(options) -> argparse.Namespace:
     if full.border_weights and not {"ce", "cross_entropy"} & set(full.loss.split("+")):
         raise UsageError(f"--border-weights need cross-entropy; --loss is {full.loss}; cure: --loss ce+{full.loss}")
     check_supervision(full)
+    check_use(full, given)
     objects = finds_objects(full.model)
     if full.steps is None and full.epochs is None:
         full.epochs = (2 if objects else 5) if demo else 30
@@ -171,6 +172,31 @@ def check_supervision(full: argparse.Namespace) -> None:
         raise UsageError("--border-weights need the masks of all images; cure: --supervision masks")
     if full.labels:
         full.labels = str(Path(full.labels).resolve())
+
+
+def check_use(full: argparse.Namespace, given: dict) -> None:
+    """UsageError where an option is given that none of the methods in use looks at."""
+    from ..train.weak import methods_of
+
+    kinds = {"scribbles" if kind == "points" else kind for kind in full.supervision} - {"masks"}
+    used = {methods_of(full)[kind] for kind in kinds}
+    affinity = used - {"pce", "scribblesup", "seg"}  # the others take a dense CRF loss beside their own
+    looks = bool(affinity & {"crf", "ncut"} or affinity and full.crf_weight)
+    drawn = full.data is None and "scribbles" in full.supervision
+    rules = {
+        "turns": ("scribblesup" in used, "--method scribblesup"),
+        "tag_pool": ("ccnn" in used, "--method ccnn"),
+        "crf_weight": (bool(affinity), "another --method than pce, scribblesup and seg"),
+        **dict.fromkeys(("crf_sxy", "crf_srgb", "crf_pool"), (looks, "--method crf, or --crf-weight W")),
+        **dict.fromkeys(("scribble_length", "scribble_width"), (drawn, "--supervision scribbles without --data")),
+    }
+    for name, (used_here, cure) in rules.items():
+        if given.get(name, TRAIN[name]) != TRAIN[name] and not used_here:
+            method = f" by {', '.join(sorted(used))}" * bool(used)
+            raise UsageError(
+                f"--{name.replace('_', '-')} would do nothing with --supervision {' '.join(full.supervision)}{method}; "
+                f"cure: leave it out, or {cure}"
+            )
 
 
 def of_recipe(model: str) -> dict:
