@@ -1,15 +1,18 @@
 """graph: a call does what the function does; what a replay could not do is refused; how a GPU is asked to capture."""
 
-from contextlib import contextmanager
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import tinyseg as ts
+from tinyseg.cuda.copies import LARGE, Copies
 from tinyseg.cuda.gpu import Gpu
 from tinyseg.device import Cuda
 from tinyseg.nn import Conv2d, Dropout, Sequential
 
+from .cuda.fake_gpu import FakeCuda
 from .strategies import normal
 
 
@@ -62,73 +65,19 @@ def test_inputs_that_do_not_fit():
 # ------------------------------------------------------------------------------ a GPU that only notes what is asked
 
 
-class FakeCuda:
-    """As much of cupy.cuda as a capture and an upload need."""
-
-    def __init__(self):
-        self.log, self.done = [], False
-        self.MemoryPool = type("MemoryPool", (), {"malloc": staticmethod(lambda size: None)})
-        log = self.log
-
-        class Stream:
-            def __init__(self, non_blocking=False):
-                pass
-
-            def __enter__(self):
-                log.append("enter stream")
-
-            def __exit__(self, *_):
-                log.append("leave stream")
-
-            def synchronize(self):
-                log.append("synchronize")
-
-            def begin_capture(self):
-                log.append("begin")
-
-            def end_capture(self):
-                log.append("end")
-                return type("Graph", (), {"launch": lambda self, stream: log.append("launch")})()
-
-        class Event:
-            done = property(lambda event: self.done)
-
-            def __init__(self, disable_timing):
-                pass
-
-            def record(self, stream):
-                log.append("record")
-
-        self.Stream, self.Event, self.stream = Stream, Event, Stream()
-
-    def get_current_stream(self):
-        return self.stream
-
-    @contextmanager
-    def using_allocator(self, malloc):
-        self.log.append("own pool")
-        yield
-        self.log.append("common pool")
-
-    def alloc_pinned_memory(self, size):
-        memory = np.empty(size, np.uint8)
-        return type("Pinned", (bytearray,), {"ptr": memory.ctypes.data})(size)
-
-
 @pytest.fixture
 def gpu():
     gpu = object.__new__(Gpu)
-    import collections
-
     gpu.cupy = type("cupy", (), {"cuda": FakeCuda()})
-    gpu.use, gpu._under_way, gpu._kept = lambda: None, collections.deque(), None
+    gpu.use, gpu.copies = lambda: None, Copies(gpu.cupy.cuda)
     return gpu
 
 
 @pytest.fixture
 def cuda(gpu):
     device = object.__new__(Cuda)
-    device.name, device.gpu, device.xp, device._pending = "cuda", gpu, np, []
+    device.name, device.gpu, device.xp = "cuda", gpu, np
+    device._pending, device._lock, device._thread = [], threading.Lock(), threading.local()
     return device
 
 
@@ -149,7 +98,7 @@ def test_what_a_replay_could_not_do_is_refused(cuda):
 
         with pytest.raises(RuntimeError) as error:
             cuda.captured(run)
-        assert not cuda.capturing and cuda.gpu._kept is None  # and the device works on
+        assert not cuda.capturing and cuda.gpu.copies._thread.kept is None  # and the device works on
         return str(error.value)
 
     p = ts.nn.Parameter(np.ones(3))
@@ -160,39 +109,48 @@ def test_what_a_replay_could_not_do_is_refused(cuda):
     assert "dropout: inside a graph every replay" in refused(lambda: Dropout(0.5)(x))
 
 
-class Target:
-    """An array on the GPU: what comes is only noted."""
-
-    def __init__(self):
-        self.data, self.came = self, []
-
-    def copy_from_host_async(self, address, size, stream):
-        self.came.append(size)
-
-
-def test_pinned_memory_is_kept_until_the_gpu_has_read_it(gpu):
-    fake, target = gpu.cupy.cuda, Target()
-    gpu.upload(target, np.arange(6, dtype=np.float32).reshape(2, 3))
-    gpu.upload(target, np.zeros((0, 3), np.float32))  # nothing to copy
-    gpu.upload(target, np.arange(3, dtype=np.int64))
-    assert target.came == [24, 24] and len(gpu._under_way) == 2
-    assert np.array_equal(np.frombuffer(gpu._under_way[0][1], np.float32), np.arange(6))
-    fake.done = True
-    gpu.upload(target, np.ones(1, np.float32))
-    assert not gpu._under_way
-
-
 def test_a_capture_keeps_what_its_copies_read(cuda):
-    gpu, target = cuda.gpu, Target()
-    cuda.captured(lambda: gpu.upload(target, np.ones(4, np.float32)))
-    assert (
-        target.came == [16] * 3 and len(gpu._under_way) == 2
-    )  # those of the two runs before; the third is the graph's
+    fake, host = cuda.gpu.cupy.cuda, np.ones(LARGE, np.float32)
+    target = SimpleNamespace(data=fake.alloc(host.nbytes))
+    replay = cuda.captured(lambda: cuda.gpu.upload(target, host))
+    fake.drain()
+    streams = [stream for _, stream in fake.copies]
+    assert len(streams) == 3 and streams[:2] == [cuda.gpu.copies.stream] * 2 and streams[2] not in streams[:2]
+    cuda.gpu.copies._release()
+    assert not cuda.gpu.copies._held and len(fake.pinned[host.nbytes]) == 1  # one of two: the graph's is not free
+    del replay
+    assert len(fake.pinned[host.nbytes]) == 2
 
 
-def test_cupy_has_what_the_fake_pretends():
-    cuda = pytest.importorskip("cupy").cuda
-    assert all(hasattr(cuda, name) for name in ("MemoryPool", "using_allocator", "alloc_pinned_memory", "Event"))
-    assert all(hasattr(cuda.Stream, name) for name in ("begin_capture", "end_capture", "synchronize"))
-    assert hasattr(cuda.MemoryPointer, "copy_from_host_async") and hasattr(cuda.graph.Graph, "launch")
-    assert hasattr(cuda.Event, "done") and hasattr(cuda, "get_current_stream")
+def test_another_thread_may_copy_and_read_during_a_capture(cuda):
+    def elsewhere():
+        host = np.full(4, 7, np.float32)
+        target = SimpleNamespace(data=cuda.gpu.cupy.cuda.alloc(host.nbytes))
+        cuda.gpu.upload(target, host)
+        seen.append(cuda.capturing)
+
+    def run():
+        if cuda.capturing:
+            thread = threading.Thread(target=elsewhere)
+            thread.start()
+            thread.join()
+
+    seen = []
+    cuda.captured(run)
+    fake = cuda.gpu.cupy.cuda
+    assert seen == [False] and fake.copies == [(16, fake.default)]
+
+
+def test_checks_from_several_threads_are_all_made(cuda):
+    def work():
+        for _ in range(500):
+            cuda.check(np.zeros(1), lambda found: made.append(1) if len(made) < 10**6 else None)
+
+    made, cuda.xp = [], SimpleNamespace(asnumpy=np.asarray)
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    cuda.numpy(np.zeros(1))
+    assert len(made) == 2000 and not cuda._pending

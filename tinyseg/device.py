@@ -41,6 +41,12 @@ class Device:
         """Copy a NumPy array (or what NumPy makes an array of) to this device, C-contiguous."""
         raise NotImplementedError
 
+    def send(self, host) -> None:
+        """Told that `array` will soon be asked for this very NumPy array, which must not change until then.
+
+        A device that can copies it meanwhile. May be called from any thread.
+        """
+
     def copy(self, array):
         """A C-contiguous copy on this device."""
         copy = self.empty(array.shape, array.dtype)
@@ -193,6 +199,8 @@ class Emulated(Device):
 class Cuda(Device):
     """CuPy arrays on one GPU, from CuPy's pool; kernels compiled by NVRTC. Nothing waits but `numpy`.
 
+    Copies to the GPU overlap its kernels (`cuda/copies.py`); those of arrays that `send` was told of, the step before.
+
     The GPU that was last asked for memory or for a launch is CuPy's current one in this thread.
     """
 
@@ -208,7 +216,8 @@ class Cuda(Device):
         except RuntimeError as error:
             raise RuntimeError(f"device {name!r}: {error}") from None
         self.xp = self.gpu.cupy
-        self._pending = []  # checks whose result the GPU may not have computed yet
+        self._pending, self._lock = [], threading.Lock()  # checks whose result the GPU may not have computed yet
+        self._thread = threading.local()
 
     def empty(self, shape, dtype=np.float32):
         self.gpu.use()
@@ -224,7 +233,7 @@ class Cuda(Device):
             ) from None
 
     def array(self, host, dtype=None):
-        host = np.ascontiguousarray(host, dtype).reshape(np.shape(host))
+        host = np.asarray(host, dtype, order="C")  # the very object, where it fits
         array = self.empty(host.shape, host.dtype)
         self.gpu.upload(array, host)
         return array
@@ -237,7 +246,8 @@ class Cuda(Device):
             )
         self.gpu.use()
         host = self.xp.asnumpy(array)
-        pending, self._pending = self._pending, []
+        with self._lock:
+            pending, self._pending = self._pending, []
         for found, error in pending:
             if (e := error(self.xp.asnumpy(found))) is not None:
                 raise e
@@ -246,9 +256,14 @@ class Cuda(Device):
     def check(self, found, error):
         if self.capturing:
             return  # nothing is computed yet; the run before the capture has been checked
-        self._pending.append((found, error))
-        if len(self._pending) > 64:  # nobody reads: then wait once in a while
+        with self._lock:
+            self._pending.append((found, error))
+            many = len(self._pending) > 64
+        if many:  # nobody reads: then wait once in a while
             self.numpy(found)
+
+    def send(self, host):
+        self.gpu.send(host)
 
     def owner(self, array):
         return id(array.data.mem)
@@ -262,14 +277,18 @@ class Cuda(Device):
     def launch(self, kernel, *args):
         self.gpu.run(kernel, args)
 
+    @property
+    def capturing(self):
+        return getattr(self._thread, "capturing", False)
+
     def captured(self, run):
         for _ in range(2):  # compiles kernels, and makes what is made at a first call
             run()
-        self.capturing = True
+        self._thread.capturing = True
         try:
             return self.gpu.capture(run)
         finally:
-            self.capturing = False
+            self._thread.capturing = False
 
 
 _devices: dict[str, Device] = {}

@@ -51,6 +51,15 @@ def test_an_epoch_can_be_resumed_in_the_middle(start, workers):
     assert len(rest) == len(whole) - start and all(map(same, whole[start:], rest))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_batch_is_announced_before_it_is_given_out(workers):
+    loader, seen = Loader(SHAPES, 3, workers=workers), []
+    loader.ready = seen.append
+    for batch in loader:
+        assert any(batch is one for one in seen)
+    assert len(seen) == 4
+
+
 def test_epochs_count_and_differ():
     loader = Loader(SHAPES, 4, seed=3)
     first, second = [b.names for b in loader], [b.names for b in loader]

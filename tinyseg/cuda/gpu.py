@@ -4,7 +4,6 @@ A unit of kernels is compiled by NVRTC once for each architecture and kept on di
 and options; CuPy loads it once for each GPU.
 """
 
-import collections
 import importlib.metadata
 import importlib.util
 import json
@@ -13,11 +12,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from ..jit import log
 from ..kernel import Kernel
 from . import nvrtc
+from .copies import Copies
 from .source import HEADERS, Source, digest, plan_of, twin_of, writable_folder
 
 LEAST = 80  # compute capability 8.0: asynchronous copies, tf32 and bfloat16
@@ -92,8 +90,7 @@ class Gpu:
         self.capability = int(device.compute_capability)
         self.most_blocks = LOOP_BLOCKS * device.attributes["MultiProcessorCount"]
         self._functions, self._modules, self._loading = {}, {}, threading.Lock()
-        self._under_way = collections.deque()  # (event, pinned memory) of copies, in their order
-        self._kept = None  # pinned memory that a capture reads again at each replay
+        self.copies = Copies(cupy.cuda)
 
     def use(self) -> None:
         """Make this GPU the current one of the thread: CuPy's functions run where this was last called."""
@@ -126,27 +123,14 @@ class Gpu:
         function(grid, (block,), tuple(plan.converted(args)), shared_mem=shared)
 
     def upload(self, array, host) -> None:
-        """Start a copy of a NumPy array to one on the GPU, in its order with kernels; returns at once.
-
-        It goes through pinned memory, which the GPU reads by itself, and which is kept until it has.
-        """
-        if not host.size:
-            return
+        """Start a copy of a NumPy array to one on the GPU, in its order with kernels; returns at once."""
         self.use()
-        cuda = self.cupy.cuda
-        pinned, stream = cuda.alloc_pinned_memory(host.nbytes), cuda.get_current_stream()
-        np.frombuffer(pinned, host.dtype, host.size)[...] = host.reshape(-1)
-        array.data.copy_from_host_async(pinned.ptr, host.nbytes, stream)
-        if self._kept is not None:
-            self._kept.append(pinned)
-            return
-        event = cuda.Event(disable_timing=True)
-        event.record(stream)
-        self._under_way.append((event, pinned))
-        while self._under_way[0][0].done:
-            self._under_way.popleft()
-            if not self._under_way:
-                break
+        self.copies.upload(array, host)
+
+    def send(self, host) -> None:
+        """Begin to copy an array that `upload` will be asked for; it must not change until then."""
+        self.use()
+        self.copies.send(host)
 
     def capture(self, run: Callable[[], None]) -> Callable[[], None]:
         """Record the launches of run() as a CUDA graph; returns what launches it on the current stream.
@@ -156,19 +140,15 @@ class Gpu:
         self.use()
         cuda = self.cupy.cuda
         cuda.get_current_stream().synchronize()
-        pool, stream, self._kept = cuda.MemoryPool(), cuda.Stream(non_blocking=True), []
-        try:
-            with stream, cuda.using_allocator(pool.malloc):
-                stream.begin_capture()
-                try:
-                    run()
-                finally:
-                    graph = stream.end_capture()
-            alive = pool, self._kept
-        finally:
-            self._kept = None
+        pool, stream = cuda.MemoryPool(), cuda.Stream(non_blocking=True)
+        with stream, cuda.using_allocator(pool.malloc):
+            stream.begin_capture()
+            try:
+                kept = self.copies.captured(run)
+            finally:
+                graph = stream.end_capture()
 
-        def replay(alive=alive):
+        def replay(alive=(pool, kept)):
             self.use()
             graph.launch(cuda.get_current_stream())
 

@@ -46,6 +46,7 @@ class Loader:
         unless the transform ends in `Normalize`. workers: threads; 0 loads in the consumer's thread.
     cache_bytes: samples read once are kept, before the transform, until this much memory is used.
     collate: makes a batch of samples: `stack`, or `stack_objects` for images of different sizes with their objects.
+    ready: called with each batch as soon as it is made, by the thread that made it: `device.send` of its arrays.
     wait_seconds: the time that the consumer has waited for data so far.
 
     Raises: DataError naming the sample, in the consumer's thread, where a sample cannot be made or sizes differ.
@@ -64,6 +65,7 @@ class Loader:
         self.dataset, self.batch_size, self.shuffle, self.seed = dataset, batch_size, shuffle, seed
         self.workers, self.transform, self.drop_last = workers, transform, drop_last
         self.collate = collate or stack
+        self.ready: Callable[[Batch], None] | None = None
         self.epoch, self.wait_seconds = 0, 0.0
         self._cache, self._cache_room, self._lock = {}, cache_bytes, Lock()
 
@@ -113,7 +115,10 @@ class Loader:
             if stop.is_set():
                 return None
             samples.append(self._sample(epoch, position, position if order is None else int(order[position])))
-        return self.collate(samples)
+        batch = self.collate(samples)
+        if self.ready is not None:
+            self.ready(batch)
+        return batch
 
     def _sample(self, epoch, position, index):
         try:

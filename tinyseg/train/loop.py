@@ -38,6 +38,12 @@ def train(options: Namespace, progress: report.Progress) -> bool:
     schedule = make_schedule(options, steps)
     narrow = {"dtype": options.amp or "float16", "enabled": bool(options.amp)}
     scaler = LossScaler() if options.amp == "float16" else None
+
+    def send(batch):  # to the device, while the step before is computed
+        for array in task.uploads(batch):
+            device.send(array)
+
+    loader.ready = send
     average = Average(model, options.average) if options.average else None
 
     # What a run remembers: where it is, the loss of every step, a row for every validation

@@ -85,6 +85,9 @@ class Semantic(Task):
         weights = models.recipe(self.options.model).aux_weights
         return sum(w * self.loss_of(y, batch) for w, y in zip((1.0, *weights), outputs, strict=True))
 
+    def uploads(self, batch):
+        return [array for array in (batch.images, batch.masks, batch.weights) if array is not None]
+
     def validate(self, model, progress: report.Progress) -> Validation:
         if self.recipe and self.recipe.batch_norm_pass:
             device = next(iter(model.parameters())).device
@@ -249,6 +252,8 @@ def make_loss(options: Namespace, dataset):
 
 def match(masks: np.ndarray, size) -> np.ndarray:
     """The middle of the masks, for a network of valid convolutions whose output is smaller than its input."""
+    if masks.shape[1:3] == tuple(size):
+        return masks
     y, x = ((have - want) // 2 for have, want in zip(masks.shape[1:3], size))
     return np.ascontiguousarray(masks[:, y : y + size[0], x : x + size[1]])
 

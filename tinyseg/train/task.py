@@ -52,6 +52,10 @@ class Task:
         """The loss of a batch: a scalar Tensor on the model's device."""
         raise NotImplementedError
 
+    def uploads(self, batch) -> list[np.ndarray]:
+        """The arrays of a batch that `loss` brings to the device as they are."""
+        return [batch.images]
+
     def validate(self, model, progress: Progress) -> Validation:
         """The model against the validation images."""
         raise NotImplementedError

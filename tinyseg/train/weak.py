@@ -79,6 +79,9 @@ class WeaklySupervised(Semantic):
         self.step += 1
         return super().loss(model, batch)
 
+    def uploads(self, batch):
+        return [batch.images]  # masks are cut up by kind
+
     def loss_of_kinds(self, logits, batch):
         """The mean over the images of the loss of their kind of label."""
         if logits.dtype == np.float16:  # lattices, and the search for labels, count in float32
