@@ -61,13 +61,16 @@ def mean_of_present(scores: list[np.ndarray]) -> float:
     return float(np.mean(means)) if means else math.nan
 
 
-def evaluate_objects(model, dataset, progress: Progress, score: float = 0.0, pictures=4) -> dict:
+def evaluate_objects(
+    model, dataset, progress: Progress, score: float = 0.0, pictures=4, panoptic: bool = False
+) -> dict:
     """Find the objects of every image of a data set; COCO's AP of masks and of boxes, and class by class.
 
-    score: detections below it do not count. The objects of the data set are those of `data.objects_of`; annotations of
-    a `data.Coco` at its own scale are taken as they are, so that the numbers are those of its reference evaluator.
+    score: detections below it do not count. panoptic: also the panoptic quality of what scores 0.5 and above. The
+    objects of the data set are those of `data.objects_of`; annotations of a `data.Coco` at its own scale are taken as
+    they are, so that the numbers are those of its reference evaluator.
     """
-    truth, results, shown = coco_truth(dataset), [], []
+    truth, results, shown, quality = coco_truth(dataset), [], [], metrics.PanopticQuality(dataset.num_classes)
     show = {len(dataset) * i // pictures for i in range(pictures)}
     images = truth["images"]
     resized = getattr(dataset, "scale", None) or 1.0  # the images are what the model wants already
@@ -77,6 +80,10 @@ def evaluate_objects(model, dataset, progress: Progress, score: float = 0.0, pic
         results += coco_results(found, images[i]["id"], truth["category_ids"])
         if i in show:
             shown.append((sample.image, objects_of(sample), found))
+        if panoptic:
+            known, sure = objects_of(sample), found.take(found.scores >= 0.5)
+            both = (sure.instances(), classes_of(sure), known.instances(), classes_of(known))
+            quality.update(*both, crowd=(np.flatnonzero(known.crowd) + 1).tolist())
         if truth["from_samples"]:
             height, width = sample.image.shape[:2]
             images[i] |= {"height": height, "width": width}
@@ -88,8 +95,14 @@ def evaluate_objects(model, dataset, progress: Progress, score: float = 0.0, pic
         "classes": metrics.coco_table(truth, results, "segm"),
         "category_ids": truth["category_ids"],
         "results": results,
+        "panoptic": quality,
         "samples": shown,
     }
+
+
+def classes_of(objects) -> dict[int, int]:
+    """The class of each number in objects.instances()."""
+    return {k + 1: int(label) for k, label in enumerate(objects.labels)}
 
 
 def coco_truth(dataset) -> dict:

@@ -19,7 +19,8 @@ def test_a_sound_set(folder):
     assert np.allclose([report.shares[k] for k in range(3)], np.bincount(known) / known.size)
     text = str(report)
     assert "6 pairs" in text and "12x10 (6)" in text and "0, 1, 2, 255" in text and "cell" in text
-    assert "nothing is wrong" in text
+    assert "nothing is wrong" in text and report.images == 6 and report.unused == report.instances == 0
+    assert "objects   told apart nowhere; mask_rcnn_... needs PNGs in instances/" in text and "1 masks" not in text
 
 
 def break_image(folder):
@@ -34,6 +35,10 @@ def write(path, array):
     Image.fromarray(array).save(path)
 
 
+def colour_mask(folder):
+    write(folder / "masks" / "0.png", np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8))
+
+
 FAULTS = {
     "class names": lambda d: (d / "classes.txt").write_text("one"),
     "split": lambda d: (d / "val.txt").write_text(""),
@@ -46,6 +51,7 @@ FAULTS = {
     "in two splits": lambda d: (d / "val.txt").write_text("3\n4\n5"),
     "unreadable image": break_image,
     "unreadable mask": break_mask,
+    "coloured mask": colour_mask,
     "image and mask differ in size": lambda d: write(d / "masks" / "0.png", np.zeros((3, 3), np.uint8)),
     "number of no class": lambda d: write(d / "masks" / "0.png", np.full((12, 10), 3, np.uint8)),
     "nothing but ignore": lambda d: write(d / "masks" / "0.png", np.full((12, 10), 255, np.uint8)),
@@ -53,7 +59,8 @@ FAULTS = {
 
 
 def test_every_cure_has_a_fault():
-    assert FAULTS.keys() | {"no data set", "annotations"} == CURES.keys()  # annotations: see test_coco.py
+    elsewhere = {"no data set", "no picture", "annotations"}  # the last in test_coco.py
+    assert FAULTS.keys() | elsewhere == CURES.keys()
 
 
 @pytest.mark.parametrize("what", FAULTS)
@@ -61,7 +68,33 @@ def test_each_fault_is_found_with_its_cure(folder, what):
     FAULTS[what](folder)
     report = check(folder)
     assert list(report.problems) == [what] and not report.ok
-    assert what in str(report) and CURES[what] in str(report)
+    assert what in str(report) and CURES[what] in str(report) and str(report).endswith("1 kind of fault")
+
+
+def test_a_damaged_mask_is_not_called_coloured_and_its_pair_does_not_count(folder):
+    break_mask(folder)
+    text = str(check(folder))
+    assert "5 pairs of image and mask that can be used, of 6 images" in text and "colour" not in text
+
+
+def test_images_in_no_split_and_objects_are_told(folder):
+    (folder / "train.txt").write_text("0\n1")
+    (folder / "val.txt").write_text("2")
+    assert "splits    train 2, val 1, in none 3" in str(check(folder))
+    (folder / "instances").mkdir()
+    for i in range(2):
+        write(folder / "instances" / f"{i}.png", np.ones((12, 10), np.uint8))
+    assert "objects   told apart in 2 of 3 images" in str(check(folder))
+    write(folder / "instances" / "2.png", np.ones((12, 10), np.uint8))
+    assert "objects   told apart in all images" in str(check(folder))
+
+
+def test_folders_without_a_picture(tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "images" / "a.heic").write_text("")
+    report = check(tmp_path)
+    assert list(report.problems) == ["no picture"] and "note" not in str(report)
 
 
 def test_weak_labels_stand_for_masks(folder):
@@ -83,10 +116,12 @@ def test_weak_labels_stand_for_masks(folder):
 
 
 def test_coloured_and_jpeg_masks(folder):
-    write(folder / "masks" / "0.png", np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8))
+    colour_mask(folder)
     write(folder / "masks" / "1.jpg", np.zeros((12, 10), np.uint8))
     (folder / "masks" / "1.png").unlink()
-    assert ["coloured" in w or "JPEG" in w for w in check(folder).problems["unreadable mask"]] == [True, True]
+    problems = check(folder).problems
+    assert list(map(len, problems.values())) == [1, 1]
+    assert "(3072" not in problems["coloured mask"][0] and "JPEG" in problems["unreadable mask"][0]
 
 
 def test_binary_masks_are_noted(folder):
@@ -103,7 +138,7 @@ def test_the_numbers_of_each_mask_are_told(folder):
     write(folder / "masks" / "5.png", np.full((12, 10), 2, np.uint8))
     lines = [line.strip() for line in str(check(folder)).splitlines()]
     at = lines.index("4 masks with 0, 1   such as 0.png")
-    assert lines[at + 1 : at + 3] == ["1 masks with 0, 1, 2, 255   such as 4.png", "1 masks with 2   such as 5.png"]
+    assert lines[at + 1 : at + 3] == ["1 mask with 0, 1, 2, 255   such as 4.png", "1 mask with 2   such as 5.png"]
 
 
 def test_many_sets_of_numbers_are_summed_up(tmp_path):

@@ -142,7 +142,7 @@ def test_errors_name_the_file_and_the_cure(folder):
     with pytest.raises(DataError, match=r"masks/2\.png: the mask is coloured"):
         Folder(folder)[2]
     (folder / "masks" / "3.png").unlink()
-    with pytest.raises(DataError, match=r"1 of 4 names have no mask file \(3\).*tinyseg check"):
+    with pytest.raises(DataError, match=r"1 of 4 names have no mask file \(3\).*add the files"):
         Folder(folder)
     (folder / "images" / "5.png").unlink()
     with pytest.raises(DataError, match=r"1 of 2 names have no image file \(5\)"):

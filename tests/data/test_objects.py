@@ -17,7 +17,9 @@ from tinyseg.data import (
     Sample,
     Shapes,
     objects_of,
+    open_objects,
     stack_objects,
+    write_mask,
 )
 
 from ..strategies import seeds
@@ -115,6 +117,17 @@ def test_objects_without_a_pixel_are_left_out_unless_they_have_a_box():
 def test_boxes_that_make_no_sense_are_refused(box, message):
     with pytest.raises(DataError, match=message):
         Objects.of((6, 8), [1, 1], np.ones((2, 6, 8)), boxes=[[0, 0, 2, 2], box], name="cat")
+
+
+def test_masks_without_instances_are_no_objects(folder):
+    with pytest.raises(DataError, match=r"\(train\): 4 of 4 images have masks, but .*cure: PNGs in instances/"):
+        open_objects(folder)
+    (folder / "instances").mkdir()
+    for i in range(4):
+        write_mask(folder / "instances" / f"{i}.png", np.ones((12, 10), np.int32))
+    assert open_objects(folder)[0].instances.any()
+    with pytest.raises(DataError, match=r"\(val\): 2 of 2 images"):
+        open_objects(folder, "val")
 
 
 def test_errors():

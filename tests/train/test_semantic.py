@@ -61,10 +61,10 @@ def test_evaluate_counts_the_whole_set():
 def test_a_warning_where_all_is_one_class():
     row = {"epoch": 1, "step": 5, "train_loss": 1.0, "mean_iou": 0.2, "seconds": 3}
     result = {"found": np.array([0.0, 1.0]), "share": np.array([0.5, 0.5]), "iou": np.array([0.25, np.nan])}
-    lines = semantic.lines_of(row, result, ["cell", "wall"])
-    assert "warning: nearly every pixel is predicted as 'wall'" in lines[1]
-    lines = semantic.lines_of(row, {**result, "found": np.array([0.4, 0.6])}, ["cell", "wall"])
-    assert [line.strip() for line in lines] == ["IoU  cell 0.250  wall -"]
+    (line,) = semantic.warnings_of(row, result, ["cell", "wall"])
+    assert "warning: nearly every pixel is predicted as 'wall'" in line
+    assert semantic.warnings_of(row, {**result, "found": np.array([0.4, 0.6])}, ["cell", "wall"]) == []
+    assert semantic.classes_line(result, ["cell", "wall"]).strip() == "IoU  cell 0.250  wall -"
     assert "mean IoU 0.2000" in headline(row, {"mean_iou": 0.2}) and "loss 1.0000" in headline(row, {})
 
 

@@ -56,6 +56,22 @@ def prediction_options(p) -> None:
     )
 
 
+def refuse_views(options, model: str) -> None:
+    """UsageError where options of prediction are given that mean nothing for a model of objects."""
+    given = {
+        "--tile": options.tile is not None,
+        "--overlap": options.overlap != 1 / 3,
+        "--flip": options.flip,
+        "--scales": options.scales != [1.0],
+    }
+    for name, value in given.items():
+        if value:
+            raise UsageError(
+                f"{name} is for classes of pixels, but {model} finds objects, in the whole image at the size it was "
+                "trained on; cure: leave it out"
+            )
+
+
 def views(options) -> dict:
     """The options of `predict` that eval and predict share."""
     return {"tile": options.tile, "overlap": options.overlap, "flip": options.flip, "scales": tuple(options.scales)}
@@ -74,12 +90,23 @@ def model_file(run: str) -> Path:
     from ..checkpoint import CheckpointError
 
     path = Path(run)
+    if not path.exists():
+        raise CheckpointError(f"{run}: no such run folder or .npz{others(run)}")
     if not path.is_dir():
         return path
     found = [path / name for name in ("best.npz", "last.npz") if (path / name).is_file()]
     if not found:
         raise CheckpointError(f"{path}: no best.npz and no last.npz in it; cure: a run folder of `tinyseg train`")
     return found[0]
+
+
+def others(run: str) -> str:
+    """What to say behind the name of a run that is not there: the runs beside it, or in runs/."""
+    for folder in (Path(run).parent, Path("runs")):
+        found = sorted((p.parent for p in folder.glob("*/last.npz")), key=lambda p: -p.stat().st_mtime)
+        if found:
+            return f"; there are {', '.join(map(str, found[:5]))}" + " ..." * (len(found) > 5)
+    return "; cure: the folder that `tinyseg train` named in its last line"
 
 
 def progress_line():

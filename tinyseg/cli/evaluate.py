@@ -2,7 +2,16 @@
 
 import argparse
 
-from .common import UsageError, add_command, load_model, model_file, prediction_options, progress_line, views
+from .common import (
+    UsageError,
+    add_command,
+    load_model,
+    model_file,
+    prediction_options,
+    progress_line,
+    refuse_views,
+    views,
+)
 from .crf import add_settings, settings_of
 from .train import options_of
 
@@ -19,6 +28,7 @@ def add(commands) -> None:
 def evaluate(options) -> int:
     """tinyseg eval"""
     from .. import report
+    from ..data.image import counted
     from ..evaluate import evaluate, evaluate_objects
     from ..train.instance import open_set as open_objects_set
     from ..train.semantic import open_set
@@ -26,6 +36,8 @@ def evaluate(options) -> int:
     settings = settings_of(options.crf, options.model) if options.crf else None
     model, progress = load_model(options), progress_line()
     objects = getattr(model, "task", "semantic") == "instance"
+    if objects:
+        refuse_views(options, options.model)
     if objects and settings is not None:
         raise UsageError(f"--crf is for classes of pixels, but {options.model} finds objects; cure: leave it out")
     last = model_file(options.model).with_name("last.npz")
@@ -39,9 +51,9 @@ def evaluate(options) -> int:
             f"{data or 'the synthetic shapes'}: the classes are {_some(found)}, but {options.model} knows "
             f"{_some(expected)}; cure: --data DIR, the data it was trained on"
         )
-    progress.say(f"{data or 'synthetic shapes'}, {split}: {len(dataset)} images")
+    progress.say(f"{data or 'synthetic shapes'}, {split}: {counted(len(dataset), 'image')}")
     if objects:
-        tell_objects(evaluate_objects(model, dataset, progress, pictures=0), model, progress)
+        tell_objects(evaluate_objects(model, dataset, progress, pictures=0, panoptic=True), model, progress)
         return 0
     result = evaluate(model, dataset, progress, views(options), boundary=True, pictures=0, crf=settings)
     progress.say(report.class_table(model.info.class_names, result["iou"], result["share"]))
@@ -51,7 +63,7 @@ def evaluate(options) -> int:
         f"mean accuracy            {result['mean_accuracy']:.4f}\n"
         f"frequency-weighted IoU   {result['fw_iou']:.4f}\n"
         f"boundary F-score         {result['boundary_f']:.4f}\n"
-        f"{len(dataset)} images"
+        f"{counted(len(dataset), 'image')}"
         + (", refined by a dense CRF" if settings is not None else "")
         + (f", resized by {model.info.scale:g}" if model.info.scale != 1 else "")
     )
@@ -62,11 +74,14 @@ def tell_objects(result: dict, model, progress) -> None:
     """COCO's table: AP of each class, then the twelve numbers of masks and of boxes."""
     from ..report import ap_table
 
+    quality = result["panoptic"]
     progress.say(ap_table(model.info.class_names, result["classes"], result["category_ids"]))
     progress.say("\n         masks    boxes")
     for name, value in result["mask"].items():
         progress.say(f"{name:6}{value:8.4f} {result['box'][name]:8.4f}")
-    progress.say(f"{len(result['results'])} detections")
+    progress.say(
+        f"{len(result['results'])} detections; panoptic quality {quality.pq():.4f}, of those of score 0.5 and above"
+    )
 
 
 def _some(names) -> str:

@@ -1,14 +1,15 @@
 """tinyseg train: its options, their defaults, and what they mean together."""
 
 import argparse
+import shlex
 from pathlib import Path
 
-from .common import UsageError, add_command, count, not_negative, positive, progress_line, share
+from .common import UsageError, add_command, count, not_negative, others, positive, progress_line, share
 
 # What `tinyseg train` does where nothing else is said. None: it depends, see `complete`.
 TRAIN = {
     "model": "unet", "width": None, "data": None, "split": "train", "val_split": "val", "scale": 1.0, "crop": None,
-    "augment": ["flip"], "batch": 8, "workers": 2, "device": "auto", "epochs": None, "steps": None, "lr": None,
+    "augment": ["flip"], "batch": None, "workers": 2, "device": "auto", "epochs": None, "steps": None, "lr": None,
     "optimizer": "adamw", "schedule": None, "warmup": None, "weight_decay": 0.01, "clip": None, "class_weights": None,
     "loss": "cross_entropy", "seed": 0, "out": None, "save_every": 60.0, "resume": False, "amp": None,
     "cache": 1.0, "border_weights": False, "supervision": ["masks"], "method": None, "labels": None, "masked": 0,
@@ -35,7 +36,7 @@ def add(commands) -> None:
     add("--crop", type=count, nargs=2, metavar=("H", "W"), help="random windows (the first image's size, at most 512)")
     add("--augment", nargs="+", help="random changes of the training images (flip)",
         choices=["none", "flip", "vflip", "rotate", "elastic", "scale", "rot90", "color", "blur"])
-    add("--batch", type=count, metavar="N", help="images a step (8)")
+    add("--batch", type=count, metavar="N", help="images a step (8, or all where there are fewer)")
     add("--workers", type=int, metavar="N", help="threads that load images (2)")
     add("--cache", type=not_negative, metavar="GB", help="memory for images that were read once, in GiB (1)")
     add("--model", metavar="NAME", help="see `tinyseg models` (unet)")
@@ -88,9 +89,15 @@ def add(commands) -> None:
 def train(options) -> int:
     """tinyseg train"""
     options = complete(options)
+    from ..data import DataError
     from ..train import train as run
 
-    return 0 if run(options, progress_line()) else 130
+    try:
+        return 0 if run(options, progress_line()) else 130
+    except DataError as error:
+        if options.data is None or not Path(options.data).exists():
+            raise
+        raise DataError(f"{error}; all faults: tinyseg check {shlex.quote(options.data)}") from error
 
 
 def complete(options) -> argparse.Namespace:
@@ -102,7 +109,10 @@ def complete(options) -> argparse.Namespace:
     if given.get("resume"):
         if "out" not in given:
             raise UsageError("--resume needs --out DIR, the run folder to go on with")
-        base |= options_of(Path(given["out"]) / "last.npz")
+        last = Path(given["out"]) / "last.npz"
+        if not last.is_file():
+            raise UsageError(f"--resume: {given['out']} holds no run (no last.npz){others(given['out'])}")
+        base |= options_of(last)
         changed = [k for k in given if k not in FREE_ON_RESUME and given[k] != base.get(k)]
         if changed:
             raise UsageError(
@@ -241,6 +251,6 @@ def has_steps(path: Path) -> bool:
 
 
 def fresh(path: Path) -> Path:
-    """The path, or path-2, path-3 ... where it is taken."""
+    """The path, or path-2, path-3 ... where it is taken; not by a run that failed before its first step."""
     tries = (path if n == 1 else path.with_name(f"{path.name}-{n}") for n in range(1, 10**6))
-    return next(p for p in tries if not p.exists())
+    return next(p for p in tries if not p.exists() or ((p / "last.npz").exists() and not has_steps(p / "last.npz")))

@@ -9,16 +9,17 @@ import numpy as np
 from .check_objects import check_objects
 from .check_weak import find_weak
 from .files import Files, Item, by_stem, twins
-from .image import listed, read_image, read_index
+from .image import counted, listed, read_image, read_index
 from .labels import Labels
 from .layouts import LAYOUTS, layout_of, layout_of_objects
-from .sample import IGNORE, DataError
+from .sample import IGNORE, ColourError, DataError
 
 CURES = {
     "no data set": "arrange the files in one of the ways above",
     "annotations": "mend the file, or take the picture out of it",
     "class names": "write classes.txt, one name a line, background included",
     "split": "list names of images in its text file, a line each, or put images into its folder",
+    "no picture": "put pictures (.png, .jpg, .tif ...) into the folder of images, masks of their names beside it",
     "no image file": "add it, or take its name out of the split's text file",
     "no mask file": "add it under the image's name, or list only the annotated images in train.txt and val.txt",
     "weak labels": "mend the file: README, and the docstring of tinyseg/data/weak_files.py, say what it holds",
@@ -27,8 +28,9 @@ CURES = {
     "two files of one name": "delete or rename one: only the last is read; names must differ in more than the ending",
     "in two splits": "take it out of one: a model must not be judged on what it was trained on",
     "unreadable image": "copy or export it again, or take it out of the set",
-    "unreadable mask": "export it again as index PNG; for coloured masks say each class's colour in classes.txt, "
-                       "a line 'name red green blue' each",
+    "unreadable mask": "export it again as index PNG (8-bit class ids, not JPEG), or take it out of the set",
+    "coloured mask": "export it as index PNG, or say each class's colour in classes.txt, a line 'name red green blue' "
+                     "each",
     "image and mask differ in size": "export both at one size; beware of photos that an EXIF tag turns",
     "number of no class": "name all classes in classes.txt, or renumber the masks (255 = ignore)",
     "nothing but ignore": "take it out of the set: nothing can be learned from it",
@@ -39,16 +41,21 @@ CURES = {
 class Report:
     """What `check` found; str(report) is a page to read, `ok` is True where nothing is wrong.
 
-    splits: images by split. sizes: images by (height, width). channels: images by channels. values: masks by the
-    numbers found in them; sets: files of masks by all their numbers, as printed. pixels, masks: pixels and masks by
-    class id, 255 = ignore. weak: images by kind of weak label. problems: what is wrong -> where.
+    splits: images by split. images: all in the splits; pairs: those with a mask, where both can be read and fit;
+    unused: images in no split; instances: images whose objects are known. sizes: images by (height, width). channels:
+    images by channels. values: masks by the numbers found in them; sets: files of masks by all their numbers, as
+    printed. pixels, masks: pixels and masks by class id, 255 = ignore. weak: images by kind of weak label. problems:
+    what is wrong -> where.
     """
 
     path: Path
     layout: str = "none"
     labels: Labels | None = None
     splits: dict[str, int] = field(default_factory=dict)
+    images: int = 0
     pairs: int = 0
+    unused: int = 0
+    instances: int = 0
     sizes: Counter = field(default_factory=Counter)
     channels: Counter = field(default_factory=Counter)
     values: Counter = field(default_factory=Counter)
@@ -70,9 +77,13 @@ class Report:
         return {k: self.pixels[k] / total for k in range(len(self.labels.class_names))} if self.labels else {}
 
     def __str__(self) -> str:
-        lines = [f"{self.path}: layout {self.layout}, {self.pairs} pairs of image and mask"]
+        pairs = f"{counted(self.pairs, 'pair')} of image and mask"
+        if self.pairs != self.images:
+            pairs += f" that can be used, of {counted(self.images, 'image')}"
+        lines = [f"{self.path}: layout {self.layout}, {pairs}"] if self.layout != "none" else []
         if self.splits:
-            lines.append("splits    " + ", ".join(f"{split} {n}" for split, n in self.splits.items()))
+            told = [f"{split} {n}" for split, n in self.splits.items()] + [f"in none {self.unused}"] * bool(self.unused)
+            lines.append("splits    " + ", ".join(told))
         if self.weak:
             lines.append("weak      " + ", ".join(f"{kind} {n}" for kind, n in self.weak.items()) + "   (images)")
         if self.sizes:
@@ -82,22 +93,32 @@ class Report:
         if self.values:
             lines.append(f"values    {listed(sorted(self.values), 20)}   as found in the masks")
             lines += self._sets()
+        if self.images:
+            lines.append(self._objects())
         if self.labels and self.labels.remark:
             lines.append(f"note      {self.labels.remark}")
         if self.labels and self.pixels:
             lines.append(f"classes   {len(self.labels.class_names)}, with their share of the pixels that count")
-            lines += [f"{k:>9} {name:<20}{100 * self.shares[k]:7.2f} %   in {self.masks[k]} masks"
+            lines += [f"{k:>9} {name:<20}{100 * self.shares[k]:7.2f} %   in {counted(self.masks[k], 'mask')}"
                       + ", never occurs" * (not self.masks[k]) for k, name in enumerate(self.labels.class_names)]
             ignored = self.pixels[IGNORE] / self.pixels.total()
-            lines.append(f"      255 {'ignored':<20}{100 * ignored:7.2f} %   in {self.masks[IGNORE]} masks")
+            lines.append(f"      255 {'ignored':<20}{100 * ignored:7.2f} %   in {counted(self.masks[IGNORE], 'mask')}")
         for what, where in self.problems.items():
             lines += [f"WRONG     {what} ({len(where)}): {listed(where, 5)}", f"  cure    {CURES[what]}"]
-        return "\n".join([*lines, "nothing is wrong" if self.ok else f"wrong in {len(self.problems)} ways"])
+        return "\n".join([*lines, "nothing is wrong" if self.ok else f"{counted(len(self.problems), 'kind')} of fault"])
+
+    def _objects(self) -> str:
+        """Whether models of objects can be trained on the set."""
+        if self.instances == self.images:
+            return "objects   told apart in all images"
+        some = f"in {self.instances} of {counted(self.images, 'image')}" if self.instances else "nowhere"
+        return f"objects   told apart {some}; mask_rcnn_... needs PNGs in instances/ that number them, for all images"
 
     def _sets(self, most: int = 8) -> list[str]:
         """A line for each set of numbers that masks hold, the frequent ones first."""
         sets = sorted(self.sets.items(), key=lambda entry: -len(entry[1]))
-        lines = [f"{len(names):>9} masks with {numbers}   such as {names[0]}" for numbers, names in sets[:most]]
+        lines = [f"{len(names):>9} mask{'s' * (len(names) > 1)} with {numbers}   such as {names[0]}"
+                 for numbers, names in sets[:most]]
         if len(sets) > most:
             rest = sum(len(names) for _, names in sets[most:])
             lines.append(f"{rest:>9} masks with {len(sets) - most} other sets of numbers")
@@ -138,15 +159,19 @@ def _items(layout: type[Files], report: Report) -> list[Item]:
             report.problems["split"].append(str(error))
             continue
         report.splits[split] = len(found)
-        if not found:
-            report.problems["split"].append(f"{split} is empty")
         for item in found:
             if item in items:
                 report.problems["in two splits"].append(item.name)
         items |= dict.fromkeys(found)
+    report.images = sum(item.image is not None for item in items)
+    if not items and not report.problems:
+        report.problems["no picture"].append(str(report.path))
+    if items and (empty := [f"{split} is empty" for split, count in report.splits.items() if not count]):
+        report.problems["split"] += empty
     if double := twins(list(items)):
         report.problems["two files of one name"] += double
     images = {stem for folder in {item.image.parent for item in items if item.image} for stem in by_stem(folder)}
+    report.unused = len(images - {item.image.stem for item in items if item.image})
     for folder in {item.mask.parent for item in items if item.mask}:
         for stem, file in by_stem(folder).items():
             if stem not in images and stem.removesuffix("_mask") not in images:
@@ -168,15 +193,18 @@ def _labels(layout, masks, report):
 
 
 def _numbers(path, colours):
-    """The numbers in a mask file, or None, and what is wrong, or None."""
+    """The numbers in a mask file, or None, and what is wrong with it, or None: the kind of fault and the message."""
     try:
         return read_index(path, colours), None
+    except ColourError as error:
+        return None, ("coloured mask", str(error))
     except DataError as error:
-        return None, str(error)
+        return None, ("unreadable mask", str(error))
 
 
 def _look_at(item, report, weak):
     """Read the files of one item and note what is in them. weak: names of images that have another label."""
+    report.instances += item.mask is not None and bool(report.labels and report.labels.has_instances(item.instances))
     shape = None
     if item.image is None:
         report.problems["no image file"].append(item.name)
@@ -194,7 +222,7 @@ def _look_at(item, report, weak):
             continue
         numbers, wrong = _numbers(path, report.labels.colours if report.labels and path == item.mask else None)
         if wrong:
-            report.problems["unreadable mask"].append(wrong)
+            report.problems[wrong[0]].append(wrong[1])
             continue
         if shape is not None and numbers.shape != shape[:2]:
             report.problems["image and mask differ in size"].append(f"{path} {numbers.shape} but image {shape[:2]}")

@@ -21,6 +21,7 @@ def check_objects(report, layout: type) -> None:
             report.problems["annotations"].append(str(error))
             continue
         report.splits[split], names = len(dataset), dataset.class_names
+        report.images += len(dataset)
         for i in range(len(dataset)):
             try:
                 sample = dataset[i]
@@ -28,6 +29,7 @@ def check_objects(report, layout: type) -> None:
                 report.problems["annotations"].append(str(error))
                 continue
             report.pairs += 1
+            report.instances += 1
             report.sizes[sample.image.shape[:2]] += 1
             report.channels[sample.image.shape[2]] += 1
             classes, counts = np.unique(sample.mask, return_counts=True)

@@ -49,11 +49,13 @@ class Files:
         if in_channels not in (None, 1, 3):
             raise ValueError(f"in_channels is {in_channels} but 1 (grey), 3 (RGB) or None is expected")
         self.items = self.find(path, split)
+        everything = self.find(path, "all")  # so that train and val agree on classes and channels
+        if not self.items:
+            raise DataError(f"{path} ({split}): {_why_empty(path, split, everything)}")
         _refuse_gaps(self.items, f"{path} ({split})", ("image", "mask") if masks_needed else ("image",))
         if double := twins(self.items):
             raise DataError(f"{path} ({split}): two files of one name ({listed(double)}), of which only one would be "
                             "read: delete or rename the other; names must differ in more than their ending")
-        everything = self.find(path, "all")  # so that train and val agree on classes and channels
         self.labels = labels or self.labels_of(path, [item.mask for item in everything if item.mask])
         if self.labels.remark:
             say(f"{path}: {self.labels.remark}")
@@ -112,15 +114,22 @@ def bare_name(file: str) -> str:
     return str(path.with_suffix("")) if path.name else ""
 
 
+def _why_empty(path, split, everything):
+    if not everything:
+        return f"there is no picture in its folders; expected files that end in {', '.join(sorted(IMAGE_ENDINGS))}"
+    if len(everything) == 1:
+        return ("the only picture belongs to another split; cure: more pictures, or the split 'all' for both (--split "
+                "all --val-split all), which measures on what was trained on")
+    return (f"the split is empty; cure: list images in {split}.txt, a name a line, or put some into its folder; "
+            f"there are {len(everything)} in other splits")
+
+
 def _refuse_gaps(items, where, needed):
-    if not items:
-        raise DataError(f"{where}: the split is empty: no image is listed or found in it")
     for what in needed:
         missing = [item.name for item in items if getattr(item, what) is None]
         if missing:
             raise DataError(f"{where}: {len(missing)} of {len(items)} names have no {what} file ({listed(missing)}): "
-                            "add the files, or list only complete pairs in the split's text file; `tinyseg check` "
-                            "shows all")
+                            "add the files, or list only complete pairs in the split's text file")
 
 
 def _refuse_sizes(image, image_path, labels, path):
@@ -178,7 +187,8 @@ def split_names(lists: Path, known: dict[str, Path], split: str) -> list[str]:
         taken = set(_read_names(lists / f"{other}.txt", known))
         say(f"{lists}: no {split}.txt; {split} is what {other}.txt leaves")
         return [name for name in known if name not in taken]
-    say(f"{lists}: no train.txt or val.txt; every fifth image is val, the others are train")
+    if known:
+        say(f"{lists}: no train.txt or val.txt; every fifth image is val, the others are train")
     fifth = set(list(known)[4::5] or list(known)[1:][-1:])  # the last of two, three or four
     return [name for name in known if (name in fifth) == (split == "val")]
 

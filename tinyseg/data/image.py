@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .sample import IGNORE, DataError
+from .sample import IGNORE, ColourError, DataError
 
 # A grey PNG of 2 or 4 bits holds small numbers that Pillow stretches to 0..255; the factor takes that back.
 STRETCH = {"L;2": 85, "L;4": 17}
@@ -79,9 +79,9 @@ def read_index(path: str | Path, colours: np.ndarray | None = None) -> np.ndarra
     if pixels.ndim == 3:
         if (pixels != pixels[:, :, :1]).any():
             found = np.unique(pixels.reshape(-1, 3), axis=0)
-            raise DataError(f"{path}: the mask is coloured ({listed(found)}) but class ids were expected: save it "
-                            "as index PNG, or give each class its colour in classes.txt, a line 'name red green blue' "
-                            "each")
+            raise ColourError(f"{path}: the mask is coloured ({listed(found)}) but class ids were expected: save it as "
+                              "index PNG, or give each class its colour in classes.txt, a line 'name red green blue' "
+                              "each")
         pixels = pixels[:, :, 0]
     return pixels.astype(np.int32)
 
@@ -201,6 +201,11 @@ def listed(values, most: int = 8) -> str:
     return ", ".join(words[:most]) + (f" ... ({len(words)} in all)" if len(words) > most else "")
 
 
+def counted(number: int, what: str) -> str:
+    """'1 image', '2 images': for a message."""
+    return f"{number} {what}" + "s" * (number != 1)
+
+
 def _decode(path, keep_palette=False):
     """Pillow's mode, the upright pixels without alpha, and the format."""
     from PIL import Image, ImageOps
@@ -216,7 +221,8 @@ def _decode(path, keep_palette=False):
     except Exception as error:  # a broken file makes Pillow raise nearly anything: OSError, SyntaxError, ValueError ...
         raise _unreadable(path, error) from error
     if mode == "F":
-        raise DataError(f"{path}: pixels are 32-bit floats but 8 or 16 bits are expected: convert it to a 16-bit PNG")
+        cure = "save class ids as index PNG" if keep_palette else "convert it to a 16-bit PNG"
+        raise DataError(f"{path}: pixels are 32-bit floats but 8 or 16 bits are expected: {cure}")
     if mode.startswith("I"):
         if pixels.size and (pixels.min() < 0 or pixels.max() > 65535):
             raise DataError(f"{path}: 32-bit values from {pixels.min()} to {pixels.max()} but 8 or 16 bits are "
@@ -246,6 +252,6 @@ def _ids_of_colours(path, pixels, colours):
     wrong = known[order][at] != number
     if wrong.any():
         unknown = listed(np.unique(pixels[wrong], axis=0))
-        raise DataError(f"{path}: the mask has colours of no class ({unknown}): add them to the class colours, or save "
-                        "the mask without smoothing")
+        raise ColourError(f"{path}: the mask has colours of no class ({unknown}): add them to the class colours, or "
+                          "save the mask without smoothing")
     return order[at].astype(np.int32)

@@ -50,6 +50,10 @@ class Labels:
             ids[numbers == self.ignore_label] = IGNORE
         return ids
 
+    def has_instances(self, file: Path | None) -> bool:
+        """Whether the objects of a mask are known: from a file of their own, or since its numbers are objects."""
+        return file is not None or self.meaning == "instances"
+
     def read(self, path: Path) -> tuple[np.ndarray, np.ndarray | None]:
         """The mask in a file, (H, W) int32, and its instances or None; DataError where a number means nothing."""
         numbers = read_index(path, self.colours)
@@ -93,6 +97,8 @@ def _numbered(path, values):
     if count > 8 and 2 * len(values) < count:  # 0, 128, 255 and the like: grey levels, or colours that became numbers
         raise DataError(f"{path}: the masks hold {listed(values)}, which look like grey levels, not like class ids "
                         "0, 1, 2 ...: renumber them, or name all classes in classes.txt")
+    if not values:
+        return Labels(("background", "class 1"))
     return Labels(("background", *(f"class {k}" for k in range(1, count))),
                   remark=f"no classes.txt, and the masks hold {listed(values)}: {count} classes")
 

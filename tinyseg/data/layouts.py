@@ -6,6 +6,7 @@ from .camvid import CamVid
 from .coco import Coco
 from .files import Files
 from .folder import Folder
+from .image import counted, listed
 from .penn_fudan import PennFudan
 from .polygons import Polygons
 from .sample import DataError
@@ -56,12 +57,18 @@ def open_objects(path: str | Path, split: str = "train", *, scale: float | None 
     """Open a data set whose samples say what the objects are: COCO JSON, LabelMe, VIA, or masks with instances.
 
     Arguments and errors: see `open`; `data.objects_of(sample)` gives the objects, whatever the layout.
+    Raises: DataError where images have masks, but no instances.
     Example: train = open_objects("coco", "train"); objects_of(train[0]).boxes
     """
     path = Path(path)
     if layout := layout_of_objects(path):
         return layout(path, split, scale=scale, in_channels=in_channels)
-    return open(path, split, scale=scale, in_channels=in_channels)
+    dataset = open(path, split, scale=scale, in_channels=in_channels)
+    if without := [item.name for item in dataset.items if not dataset.labels.has_instances(item.instances)]:
+        raise DataError(f"{path} ({split}): {len(without)} of {counted(len(dataset), 'image')} have masks, but nothing "
+                        f"says which pixels are one object ({listed(without, 5)}); cure: PNGs in instances/ with a "
+                        "number for each object, or COCO annotations")
+    return dataset
 
 
 def layout_of_objects(path: Path) -> type | None:

@@ -12,6 +12,10 @@ class DataError(ValueError):
     """Something is wrong with a file or a data set; the message names it, what was found, and the cure."""
 
 
+class ColourError(DataError):
+    """A mask in colours that no one said the classes of."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """An image and its labels, all of one height and width.

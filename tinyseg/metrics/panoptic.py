@@ -43,8 +43,9 @@ class PanopticQuality:
                 if i and not 0 <= classes.get(i, -1) < self.num_classes:
                     raise ValueError(f"panoptic_quality: {name} segment {i} has class {classes.get(i)}, expected "
                                      f"0 to {self.num_classes - 1}")
-        pairs, counts = np.unique(np.stack([found.ravel(), true.ravel()]), axis=1, return_counts=True)
-        common = {(int(f), int(t)): int(n) for (f, t), n in zip(pairs.T, counts)}
+        base = int(true.max(initial=0)) + 1
+        pairs, counts = np.unique(found.ravel().astype(np.int64) * base + true.ravel(), return_counts=True)
+        common = {divmod(pair, base): n for pair, n in zip(pairs.tolist(), counts.tolist())}
         matched_found, matched_true = set(), set()
         for (f, t), n in common.items():
             if not f or not t or t in crowd or found_classes[f] != true_classes[t]:

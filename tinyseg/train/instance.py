@@ -7,11 +7,11 @@ import numpy as np
 
 from .. import report
 from ..checkpoint import Info
-from ..data import DataError, Loader, Shapes, open_objects, stack_objects
+from ..data import Loader, open_objects, stack_objects
 from ..data import transforms as t
 from ..evaluate import evaluate_objects
 from ..tensor import tensor
-from .semantic import AUGMENTATIONS, MEAN, STD, make_model
+from .semantic import AUGMENTATIONS, MEAN, STD, make_model, settle_batch, shapes
 from .task import Task, TrainError, Validation
 
 
@@ -29,13 +29,9 @@ class Instance(Task):
         self.options = options
         refuse(options)
         self.train_set, self.val_set = open_set(options, options.split), open_set(options, options.val_split)
+        settle_batch(options, self.train_set)
         self.channels, self.names = self.train_set.in_channels, list(self.train_set.class_names)
         self.mean, self.std = (MEAN, STD) if self.channels == 3 else ((0.45,), (0.23,))
-        if len(self.train_set) < options.batch:
-            raise TrainError(
-                f"--batch {options.batch}: there are {len(self.train_set)} images to train on, not one batch; "
-                f"cure: --batch {len(self.train_set)}"
-            )
         model = make_model(options, len(self.names), self.channels)
         self.loader = Loader(
             self.train_set,
@@ -63,16 +59,16 @@ class Instance(Task):
         mask, box = result["mask"], result["box"]
         row = {"mask_ap": mask["AP"], "mask_ap50": mask["AP50"], "mask_ap75": mask["AP75"], "box_ap": box["AP"],
                "box_ap50": box["AP50"], "detections": len(result["results"])}  # fmt: skip
-        lines = []
+        warnings = []
         if not len(result["results"]):
-            lines.append("warning: nothing was found. Early on this is normal; later try another --lr, or more steps")
+            warnings.append("warning: nothing was found. Early on this is normal; later try another --lr or more steps")
         if not math.isfinite(mask["AP"]):
-            lines.append("warning: nothing could be measured: the validation images have no objects")
+            warnings.append("warning: nothing could be measured: the validation images have no objects")
         return Validation(
             row,
             score=mask["AP"],
             metrics={name: row[name] for name in ("mask_ap", "mask_ap50", "box_ap")},
-            lines=lines,
+            warnings=warnings,
             table=report.ap_table(self.names, result["classes"], result["category_ids"]),
             draw=lambda path: report.object_samples(path, result["samples"], self.names, model.info.palette),
         )
@@ -92,11 +88,9 @@ def refuse(options: Namespace) -> None:
 
 
 def open_set(options: Namespace, split: str):
-    """The data set of a split: --data, or Shapes, whose validation images come from another seed."""
+    """The data set of a split: --data, or 4000 shapes."""
     if options.data is None:
-        if split not in ("train", "val"):
-            raise DataError(f"the synthetic shapes have no split {split!r}; cure: --split train or val, or --data DIR")
-        return Shapes(size=64, length=4000, seed=1) if split == "train" else Shapes(size=64, length=100, seed=10_000)
+        return shapes(split, 4000)
     return open_objects(options.data, split, **({} if options.scale == 1 else {"scale": options.scale}))
 
 

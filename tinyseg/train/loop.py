@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import __version__, checkpoint, optim, report
 from ..amp import LossScaler, autocast
+from ..data.image import counted
 from ..device import get_device
 from .average import Average, averaged
 from .interrupt import Interrupt
@@ -24,6 +25,7 @@ from .run_folder import resume, save_run, write_metrics
 from .task import TrainError, task_of
 
 SAVE_BEFORE_VALIDATION = 10  # seconds since the last save
+FIRST_STEPS = 3  # they compile kernels: speed and time left are those of the steps behind them
 MOST_SKIPPED = 25  # steps in a row, with --amp: by then the loss's scale is not what overflows
 
 
@@ -56,8 +58,9 @@ def train(options: Namespace, progress: report.Progress) -> bool:
             scaler.load_state_dict(at["scaler"])
         progress.say(f"resumed at step {at['step']} of {steps}")
     progress.say(
-        f"{options.model} ({model.parameter_count():,} parameters, {device.name}), {len(task.train_set)} images to "
-        f"train on, {len(task.val_set)} to validate, {steps} steps of {options.batch} images; {out}"
+        f"{options.model} ({model.parameter_count():,} parameters, {device.name}), "
+        f"{counted(len(task.train_set), 'image')} to train on, {len(task.val_set)} to validate, "
+        f"{counted(steps, 'step')} of {counted(options.batch, 'image')}; {out}"
     )
 
     if options.amp and not device.half:
@@ -70,7 +73,8 @@ def train(options: Namespace, progress: report.Progress) -> bool:
         file.write(f"{options.command_line}    # tinyseg {__version__}\n")
     if not options.resume:
         save_run(out, model, optimizer, task, at, past, options, average)
-    clock, saved, warm = time.monotonic() - at["seconds"], time.monotonic(), None
+    clock, saved, warm, warned = time.monotonic() - at["seconds"], time.monotonic(), None, []
+    compiling = at["step"] + min(FIRST_STEPS, max(1, (steps - at["step"]) // 2))
     with Interrupt(progress) as interrupt:
         while at["step"] < steps or at["batch"]:
             if not at["batch"]:
@@ -113,14 +117,20 @@ def train(options: Namespace, progress: report.Progress) -> bool:
                 at["seconds"] = time.monotonic() - clock
 
                 now = time.monotonic()
+                if at["step"] == compiling:  # the steps so far say nothing about the others
+                    warm = now, at["step"]
+                    began, waited, first = now, loader.wait_seconds, at["step"]
                 spent, done = now - began, at["step"] - first
-                warm = warm or (now, at["step"])  # the first step compiles kernels: it says nothing about the others
-                left = (steps - at["step"]) * (now - warm[0]) / max(1, at["step"] - warm[1])
+                speed = "measuring speed"
+                if warm and done:
+                    left = (steps - at["step"]) * (now - warm[0]) / (at["step"] - warm[1])
+                    speed = (
+                        f"{options.batch * done / spent:.1f} images/s  "
+                        f"data {100 * (loader.wait_seconds - waited) / spent:.0f} %  {report.duration(left)} left"
+                    )
                 progress.show(
                     f"epoch {at['epoch'] + 1}  step {at['step']}/{steps}  loss {mean_loss(past[-20:]):.4f}  "
-                    f"lr {options.lr * schedule(at['step'] - 1):.2e}  {options.batch * done / spent:.1f} images/s  "
-                    f"data {100 * (loader.wait_seconds - waited) / spent:.0f} %  "
-                    f"{report.duration(left) if at['step'] > warm[1] else '?'} left"
+                    f"lr {options.lr * schedule(at['step'] - 1):.2e}  {speed}"
                 )
                 if interrupt.asked or now - saved >= options.save_every:
                     save_run(out, model, optimizer, task, at, past, options, average)
@@ -149,8 +159,9 @@ def train(options: Namespace, progress: report.Progress) -> bool:
             }
             at["history"].append(checkpoint.plain(row))
             progress.say(headline(row, found.metrics))
-            for line in found.lines:
+            for line in found.lines + [w for w in found.warnings if w not in warned]:
                 progress.say(line)
+            warned = found.warnings
             model.info.epoch, model.info.step, model.info.metrics = at["epoch"], at["step"], found.metrics
             if not found.score < at["best"]:  # also where it is nan: there nothing is ever better
                 at["best"] = found.score if math.isfinite(found.score) else at["best"]

@@ -14,6 +14,7 @@ from ..components import connected_components
 from ..data import IGNORE, DataError, Loader, Sample, Shapes
 from ..data import open as open_data
 from ..data import transforms as t
+from ..data.image import counted
 from ..evaluate import evaluate
 from ..nn import batch_norm_statistics, recompute_blocks
 from ..tensor import tensor
@@ -50,6 +51,7 @@ class Semantic(Task):
     def __init__(self, options: Namespace):
         self.options = options
         self.train_set, self.val_set = self.open_training_set(), open_set(options, options.val_split)
+        settle_batch(options, self.train_set)
         self.channels, self.names = self.train_set.in_channels, list(self.train_set.class_names)
         self.recipe = recipe_of(options)
         self.mean, self.std = (MEAN, STD) if self.channels == 3 else ((0.45,), (0.23,))
@@ -103,7 +105,8 @@ class Semantic(Task):
             row,
             score=row["mean_iou"],
             metrics={name: row[name] for name in ("val_loss", "mean_iou", "pixel_accuracy")},
-            lines=lines_of(row, result, names),
+            lines=[classes_line(result, names)],
+            warnings=warnings_of(row, result, names),
             table=report.class_table(names, result["iou"], result["share"]),
             draw=lambda path: report.samples(path, result["samples"], names, model.info.palette),
         )
@@ -113,23 +116,33 @@ class Semantic(Task):
 
 
 def open_set(options: Namespace, split: str):
-    """The data set of a split: --data, or Shapes, whose validation images come from another seed."""
+    """The data set of a split: --data, or 800 shapes."""
     if options.data is None:
-        if split == "train":
-            return Shapes(size=64, length=800, seed=1)
-        if split == "val":
-            return Shapes(size=64, length=100, seed=10_000)
-        raise DataError(f"the synthetic shapes have no split {split!r}; cure: --split train or val, or --data DIR")
+        return shapes(split, 800)
     return open_data(options.data, split=split, **({} if options.scale == 1 else {"scale": options.scale}))
 
 
-def make_loader(options: Namespace, dataset, transform: t.Transform) -> Loader:
-    """Whole batches of --batch images. Raises TrainError where there are not enough for one."""
+def shapes(split: str, length: int) -> Shapes:
+    """The synthetic shapes, 64 pixels large: so many to train on, or 100 to validate, which come from another seed."""
+    if split not in ("train", "val"):
+        raise DataError(f"the synthetic shapes have no split {split!r}; cure: --split train or val, or --data DIR")
+    return Shapes(size=64, length=length, seed=1) if split == "train" else Shapes(size=64, length=100, seed=10_000)
+
+
+def settle_batch(options: Namespace, dataset) -> None:
+    """Set the --batch that was not given: 8, or all images where there are fewer. Raises TrainError for one that is
+    too large."""
+    if options.batch is None:
+        options.batch = min(8, len(dataset))
     if len(dataset) < options.batch:
         raise TrainError(
-            f"--batch {options.batch}: there are {len(dataset)} images to train on, not one batch; "
+            f"--batch {options.batch}: there are {counted(len(dataset), 'image')} to train on, not one batch; "
             f"cure: --batch {len(dataset)}"
         )
+
+
+def make_loader(options: Namespace, dataset, transform: t.Transform) -> Loader:
+    """Whole batches of --batch images."""
     return Loader(
         dataset,
         options.batch,
@@ -258,10 +271,15 @@ def match(masks: np.ndarray, size) -> np.ndarray:
     return np.ascontiguousarray(masks[:, y : y + size[0], x : x + size[1]])
 
 
-def lines_of(row: dict, result: dict, names: list[str]) -> list[str]:
-    """What to say of a validation: the IoU of each class, and warnings where all is one class, or ignored."""
+def classes_line(result: dict, names: list[str]) -> str:
+    """The IoU of each class."""
     each = [f"{name} {v:.3f}" if np.isfinite(v) else f"{name} -" for name, v in zip(names, result["iou"])]
-    lines = [f"           IoU  {'  '.join(each)}"]
+    return f"           IoU  {'  '.join(each)}"
+
+
+def warnings_of(row: dict, result: dict, names: list[str]) -> list[str]:
+    """Warnings where the masks are ignored, or all is predicted as one class."""
+    lines = []
     if not math.isfinite(row["mean_iou"]):
         lines.append(
             "warning: nothing could be measured: every pixel of the validation masks is 255 (ignored); cure: another "

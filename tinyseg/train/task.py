@@ -23,14 +23,15 @@ class Validation:
     """What one validation found.
 
     row: numbers for metrics.csv, one column each. score: the larger the better, nan where nothing could be measured.
-    metrics: what the checkpoint remembers of it. lines: what to say now. table: what to say at the end of the run.
-    draw: writes samples.png.
+    metrics: what the checkpoint remembers of it. lines: what to say now. warnings: what to say unless the validation
+    before said it too. table: what to say at the end of the run. draw: writes samples.png.
     """
 
     row: dict[str, float]
     score: float
     metrics: dict[str, float]
     lines: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     table: str = ""
     draw: Callable[[Path], None] = lambda path: None
 
