@@ -200,9 +200,10 @@ def read(path: str | Path) -> tuple[dict, dict[str, np.ndarray]]:
     except CheckpointError:
         raise
     except Exception as error:  # on a damaged file zipfile, numpy and json raise nearly anything
+        why = f" ({_words(error)})" if isinstance(error, ValueError) else ""  # what others say is about zip files
         raise CheckpointError(
-            f"{path}: truncated, damaged or not a checkpoint of tinyseg ({_words(error)}); cure: copy "
-            "it again, or take the other of best.npz and last.npz"
+            f"{path}: truncated, damaged or not a checkpoint of tinyseg{why}; cure: copy it again, or take the other "
+            "of best.npz and last.npz"
         ) from error
     if kind != FORMAT or not isinstance(version, int):
         raise CheckpointError(f"{path}: not a checkpoint of tinyseg (format {kind!r})")

@@ -51,10 +51,13 @@ class Oracle(ts.nn.Module):
 
 def test_evaluation_of_one_that_knows_and_one_that_forgets():
     data = Shapes(size=64, length=4, seed=5)
-    result = evaluate_objects(Oracle(data), data, Progress(io.StringIO()), pictures=2)
+    result = evaluate_objects(Oracle(data), data, Progress(io.StringIO()), pictures=2, panoptic=True)
     assert result["box"]["AP"] > 1 - 1e-9 and result["mask"]["AP50"] > 1 - 1e-9 and len(result["samples"]) == 2
+    count = sum(len(Objects.from_instances(data[i].instances, data[i].mask)) for i in range(4))
+    assert result["panoptic"].true_positives.sum() == count and 0.8 < result["panoptic"].pq() <= 1
     assert result["mask"]["AP"] > 0.6  # through 28 x 28 pixels the finest parts are lost
-    worse = evaluate_objects(Oracle(data, forget=1), data, Progress(io.StringIO()), pictures=0)
+    worse = evaluate_objects(Oracle(data, forget=1), data, Progress(io.StringIO()), pictures=0, panoptic=True)
+    assert worse["panoptic"].false_negatives.sum() == 4 and worse["panoptic"].false_positives.sum() == 0
     assert worse["box"]["AR100"] < 0.9 and worse["mask"]["AP50"] < result["mask"]["AP50"]
     table = ap_table(list(data.class_names), worse["classes"], worse["category_ids"])
     assert table.splitlines()[0].split() == ["class", "AP", "AP50", "AR100"] and len(table.splitlines()) == 6
@@ -120,7 +123,7 @@ def test_train_eval_predict_and_convert(nuclei, tmp_path, capsys):
     capsys.readouterr()
     assert main(["eval", str(run)]) == 0
     told = capsys.readouterr().out
-    assert "AP50" in told and "AR100" in told and "object" in told
+    assert "AP50" in told and "AR100" in told and "object" in told and "panoptic quality" in told
     photo = nuclei / "images" / "0.png"
     assert main(["predict", str(run), str(photo), "--out", str(out), "--overlay", "--score", "0"]) == 0
     results = json.loads((out / "results.json").read_text())
@@ -136,6 +139,9 @@ def test_train_eval_predict_and_convert(nuclei, tmp_path, capsys):
     capsys.readouterr()
     assert main(["convert", str(nuclei), "--out", str(coco)]) == 2
     assert "exists already" in capsys.readouterr().err
+    for option in (["--flip"], ["--tile", "32"], ["--scales", "0.5"], ["--overlap", "0.5"]):
+        assert main(["eval", str(run), *option]) == main(["predict", str(run), str(photo), *option]) == 2
+        assert capsys.readouterr().err.count(f"{option[0]} is for classes of pixels") == 2
     assert main(["predict", str(run), str(photo), "--out", str(tmp_path / "p"), "--probabilities"]) == 2
     assert "--probabilities" in capsys.readouterr().err
 

@@ -60,7 +60,7 @@ def crf(options) -> int:
     if options.model is not None:
         return search(options)
     if not options.images or options.labels is None:
-        raise UsageError("crf: expected photographs and --labels DIR, or --search RUN --data DIR")
+        raise UsageError("expected photographs and --labels DIR, or --search RUN --data DIR")
     from ..data import image as files
     from ..structured import dense_crf, label_probabilities
 
@@ -105,7 +105,7 @@ def search(options) -> int:
     from ..structured.crf_settings import mean_iou, search_crf
 
     if options.data is None:
-        raise UsageError("crf --search: expected --data DIR, a data set with masks")
+        raise UsageError("--search: expected --data DIR, a data set with masks")
     model, progress = load_model(options), progress_line()
     scale = model.info.scale
     dataset = open_data(options.data, split=options.split, **({} if scale == 1 else {"scale": scale}))

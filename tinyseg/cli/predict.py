@@ -37,8 +37,8 @@ def predict(options) -> int:
     from ..data import image as files
     from ..predict import predict
 
-    _refuse_overwriting(options)
     settings = settings_of(options.crf, options.model) if options.crf else None
+    _refuse_overwriting(options)
     model, progress = load_model(options), progress_line()
     if getattr(model, "task", "semantic") == "instance":
         return predict_objects(options, model, progress)
@@ -64,7 +64,7 @@ def predict(options) -> int:
         share = np.bincount(mask.ravel(), minlength=len(model.info.class_names)) / mask.size
         seen = [f"{model.info.class_names[k]} {100 * share[k]:.1f} %" for k in np.argsort(-share) if share[k] > 0]
         size = f"{mask.shape[0]} x {mask.shape[1]} (height x width)"
-        progress.say(f"{', '.join(map(str, written))}  {size}  {', '.join(seen[:5])}")
+        progress.say(f"{written[0]}  {size}  {', '.join(seen[:5])}{_also(written)}")
     refuse_unread(unread, options.images)
     return 0
 
@@ -96,7 +96,7 @@ def predict_objects(options, model, progress) -> int:
         told = [f"{names[found.labels[k]]} {found.scores[k]:.2f}" for k in range(min(len(found), 5))]
         told += [f"and {len(found) - 5} more"] * (len(found) > 5)
         objects = f"{files.counted(len(found), 'object')}: {', '.join(told) or 'none'}"
-        progress.say(f"{', '.join(map(str, written))}  {objects}")
+        progress.say(f"{written[0]}  {objects}{_also(written)}")
     target, count = options.out / "results.json", files.counted(len(results), "object")
     target.write_text(json.dumps(results))
     progress.say(f"{target}  {count}; category_id: the number of the class")
@@ -128,6 +128,11 @@ def refuse_unread(unread: list[Path], paths: list[Path]) -> None:
     if unread:
         names = ", ".join(map(str, unread[:5])) + " ..." * (len(unread) > 5)
         raise DataError(f"{len(unread)} of {len(paths)} pictures could not be read, for the reasons above: {names}")
+
+
+def _also(written: list[Path]) -> str:
+    """What was written beside the first file."""
+    return "; also " + ", ".join(map(str, written[1:])) if written[1:] else ""
 
 
 def _tell_of_earlier_results(options, progress) -> None:

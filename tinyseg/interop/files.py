@@ -74,7 +74,8 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     except Exception as error:  # what damage does to a format is never one exception
         told = f"{type(error).__name__}: {error}"
         raise FileError(
-            f"{path}: not a file of weights, or a damaged one ({told}); expected .pth, .safetensors or .npz"
+            f"{path}: not a file of weights, or a damaged one ({told}); expected .pth, .safetensors or .npz; "
+            "cure: copy it again"
         ) from error
 
 

@@ -217,6 +217,10 @@ def begin_with(model, path: str) -> None:
     """The weights of a run, an .npz or a file of PyTorch's, as far as names and shapes fit: FCN's warm start, another
     number of classes, a backbone trained on ImageNet."""
     folder = Path(path)
+    if not folder.exists():
+        raise TrainError(
+            f"--init {path}: no such run or file of weights; cure: a run folder, an .npz, a .pth or a .safetensors"
+        )
     if folder.suffix in (".pth", ".pt", ".safetensors"):
         try:
             skipped = interop.load_torch(model, folder)
