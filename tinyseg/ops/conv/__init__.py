@@ -7,9 +7,10 @@ direct.py        implicit GEMM on that tile: any stride, padding, dilation, grou
 transforms.py    Winograd's small linear maps, derived from their points
 winograd.py      3x3 filters, stride 1, with a quarter of the products, on the same micro-kernel
 winograd_gradient.py    and the gradient of such filters
-depthwise.py     one filter a channel: no sum over channels, so no GEMM
-tensorcore.py    on a GPU, all of these but the last: implicit GEMM on tensor cores; its .cu names the kernels,
-                 gather.cuh and gradient.cuh say what they multiply, cuda/matrix.cuh how
+channelwise.py   the micro-kernels of rows times rows, channel by channel
+depthwise.py     on them one filter a channel: no sum over channels, so no GEMM
+tensorcore.py    on a GPU, all of these but channel by channel: implicit GEMM on tensor cores; its .cu names the
+                 kernels, gather.cuh and gradient.cuh say what they multiply, cuda/matrix.cuh how
 fused.py         a convolution with the batch norm and the ReLU behind it
 """
 

@@ -235,11 +235,7 @@ def backward_to_parts(device, g: Geometry, dy, w, channels, exact=False, b=None)
                 off=g.padding, inc=(-g.dilation[0], -g.dilation[1]))  # fmt: skip
     else:
         b = device.zeros((g.C,), dy.dtype) if b is None else b.astype(dy.dtype, copy=False)
-        if which == "depthwise" and g.stride == (1, 1):  # the adjoint has the same form, with the filters turned round
-            size = g.N, g.P, g.Q, g.C, g.H, g.W, g.R, g.S, 1, 1
-            padding = (d * (taps - 1) - p for d, taps, p in zip(g.dilation, (g.R, g.S), g.padding))
-            device.launch(depthwise_forward, dx, dy, device.copy(w[::-1, ::-1]), b, *size, *padding, *g.dilation)
-        elif which == "depthwise":
+        if which == "depthwise":
             device.launch(depthwise_backward_x, dx, dy, w, b, *_numbers(g))
         else:
             device.launch(plain_backward_x, dx, dy, w, b, *_numbers(g, g.K), g.groups)

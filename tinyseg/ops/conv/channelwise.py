@@ -1,0 +1,209 @@
+"""The micro-kernels of depth-wise convolution: rows of channels times rows of channels, in vector registers.
+
+    weigh_rows      out[j, c] = start[c] + sum_t x[t, j, c] w[t, c]
+    sum_products    sums[t, c] += sum_j x[t, j, c] y[j, c]
+
+for neighbouring pixels j, all of which see the same taps t. The taps form *chains*: the row of x that pixel j sees by
+one tap of a chain, pixel j + 1 sees by the tap before. So a chain needs one new row of x for each of its taps, and a
+window of rows slides through the registers, which loads from the near cache would be too slow to fill. A table names
+the chains, so padding needs no zeros: a tap that sees none of x is in no chain.
+
+Several pixels are taken at a time, and of these a vector of channels, so that memory is read in the order in which it
+lies. Both float types have a body.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .simd import LANES
+
+PIXELS = 8 if LANES == 16 else 4  # of the widest window: it and as many sums must fit the registers
+CHAIN = 3  # int64 numbers of a table entry: where the first pixel sees x, the row beside it, and how many taps follow
+
+_i1, _i32, _i64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+
+
+class _Emitter:
+    """Loads, stores and multiply-adds of a chunk of channels: a vector, of which the last chunk uses a part."""
+
+    def __init__(self, function, number):
+        self.b = ir.IRBuilder(function.append_basic_block("entry"))
+        self.module, self.number = function.module, number
+        self.bytes = 4 if isinstance(number, ir.FloatType) else 8
+        self.lanes = LANES * 4 // self.bytes
+        self.vector = ir.VectorType(number, self.lanes)
+        self.mask = None  # which lanes count; None: all
+        self.offset = None  # of the chunk in a row, in bytes
+
+    def over_chunks(self, channels, body):
+        """body() for each chunk of a row."""
+        b, lanes = self.b, self.constant(self.lanes)
+        whole, rest = b.udiv(channels, lanes), b.urem(channels, lanes)
+        with cgutils.for_range(b, whole) as chunk:
+            self.mask, self.offset = None, b.mul(chunk.index, self.constant(self.lanes * self.bytes))
+            body()
+        with b.if_then(b.icmp_signed(">", rest, self.constant(0))):
+            places = ir.Constant(ir.VectorType(_i64, self.lanes), list(range(self.lanes)))
+            self.mask = b.icmp_signed("<", places, self.broadcast(rest))
+            self.offset = b.mul(whole, self.constant(self.lanes * self.bytes))
+            body()
+
+    def over_pixels(self, pixels, body):
+        """body(j, count) for pixels j, j + 1, ... j + count - 1: as many as fit a window, at the end one by one."""
+        b, first = self.b, self.constant(0)
+        for count in (PIXELS, PIXELS // 2, 1):
+            windows = b.udiv(b.sub(pixels, first), self.constant(count))
+            with cgutils.for_range(b, windows) as window:
+                body(b.add(first, b.mul(window.index, self.constant(count))), count)
+            first = b.add(first, b.mul(windows, self.constant(count)))
+
+    def over_taps(self, table, chains, x_step, beside_step, j, count, body):
+        """body(rows of x that pixels j to j + count - 1 see, the row beside) for each tap of each chain."""
+        b, entries = self.b, self.b.inttoptr(table, _i64.as_pointer())
+        window = self.variables([ir.Constant(self.vector, ir.Undefined)] * (count - 1))
+        with cgutils.for_range(b, chains) as chain:
+            at = b.mul(chain.index, self.constant(CHAIN))
+            x, beside, taps = (b.load(b.gep(entries, [b.add(at, self.constant(i))])) for i in range(CHAIN))
+            x = b.add(x, b.mul(x_step, j))
+            for m, place in enumerate(window):
+                b.store(self.load(b.add(x, b.mul(x_step, self.constant(m)))), place)
+            last = b.add(x, b.mul(x_step, self.constant(count - 1)))
+            with cgutils.for_range(b, taps) as tap:
+                rows = [b.load(place) for place in window]
+                rows.append(self.load(b.add(last, b.mul(x_step, tap.index))))
+                body(rows, b.add(beside, b.mul(beside_step, tap.index)))
+                for place, row in zip(window, rows[1:]):
+                    b.store(row, place)
+
+    def variables(self, values):
+        """A place for each value, which LLVM makes a register."""
+        places = [cgutils.alloca_once(self.b, self.vector) for _ in values]
+        for place, value in zip(places, values):
+            self.b.store(value, place)
+        return places
+
+    def load(self, row):
+        at = self._pointer(row)
+        if self.mask is None:
+            return self.b.load(at, align=self.bytes)
+        kinds = [at.type, _i32, self.mask.type, self.vector]
+        load = self._intrinsic("masked.load", ".p0", self.vector, kinds)
+        return self.b.call(load, [at, self._align, self.mask, ir.Constant(self.vector, [0.0] * self.lanes)])
+
+    def store(self, value, row):
+        at = self._pointer(row)
+        if self.mask is None:
+            self.b.store(value, at, align=self.bytes)
+        else:
+            store = self._intrinsic("masked.store", ".p0", ir.VoidType(), [self.vector, at.type, _i32, self.mask.type])
+            self.b.call(store, [value, at, self._align, self.mask])
+
+    def multiply_add(self, x, y, place):
+        """place += x y"""
+        fma = self._intrinsic("fma", "", self.vector, [self.vector] * 3)
+        self.b.store(self.b.call(fma, [x, y, self.b.load(place)]), place)
+
+    def broadcast(self, value):
+        undefined = ir.Constant(ir.VectorType(value.type, self.lanes), ir.Undefined)
+        one = self.b.insert_element(undefined, value, ir.Constant(_i32, 0))
+        return self.b.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_i32, self.lanes), [0] * self.lanes))
+
+    @staticmethod
+    def constant(value):
+        return ir.Constant(_i64, value)
+
+    def _pointer(self, row):
+        return self.b.inttoptr(self.b.add(row, self.offset), self.vector.as_pointer())
+
+    @property
+    def _align(self):
+        return ir.Constant(_i32, self.bytes)
+
+    def _intrinsic(self, name, ending, result, kinds):
+        name = f"llvm.{name}.v{self.lanes}f{8 * self.bytes}{ending}"
+        return cgutils.get_or_insert_function(self.module, ir.FunctionType(result, kinds), name)
+
+
+def _weigh_rows(e: _Emitter, out, out_step, pixels, table, chains, x_step, w_step, start, channels):
+    def window(j, count):
+        targets = [e.b.add(out, e.b.mul(out_step, e.b.add(j, e.constant(m)))) for m in range(count)]
+
+        def chunk():
+            sums = e.variables([e.load(start)] * count)
+
+            def tap(rows, w):
+                weight = e.load(w)
+                for row, total in zip(rows, sums):
+                    e.multiply_add(row, weight, total)
+
+            e.over_taps(table, chains, x_step, w_step, j, count, tap)
+            for target, total in zip(targets, sums):
+                e.store(e.b.load(total), target)
+
+        e.over_chunks(channels, chunk)
+
+    e.over_pixels(pixels, window)
+
+
+def _sum_products(e: _Emitter, y, y_step, pixels, table, chains, x_step, sums_step, channels):
+    def window(j, count):
+        sources = [e.b.add(y, e.b.mul(y_step, e.b.add(j, e.constant(m)))) for m in range(count)]
+
+        def chunk():
+            factors = [e.load(source) for source in sources]
+
+            def tap(rows, sums):
+                (total,) = e.variables([e.load(sums)])
+                for row, factor in zip(rows, factors):
+                    e.multiply_add(row, factor, total)
+                e.store(e.b.load(total), sums)
+
+            e.over_taps(table, chains, x_step, sums_step, j, count, tap)
+
+        e.over_chunks(channels, chunk)
+
+    e.over_pixels(pixels, window)
+
+
+def _call(context, builder, signature, args, name, emit):
+    """Call the LLVM function of a body for the dtype of the first argument; the others are int64."""
+    number = context.get_value_type(signature.args[0].dtype)
+    name, module = f"{name}_{number}", builder.module
+    if name not in module.globals:
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_i64] * (len(args) - 1)), name)
+        function.linkage = "internal"
+        function.attributes.add("noinline")
+        e = _Emitter(function, number)
+        emit(e, *function.args)
+        e.b.ret_void()
+    numbers = [context.cast(builder, a, kind, types.int64) for a, kind in zip(args[1:], signature.args[1:])]
+    builder.call(module.globals[name], numbers)
+    return context.get_dummy_value()
+
+
+@intrinsic
+def weigh_rows(typing_context, like, out, out_step, pixels, table, chains, x_step, w_step, start, channels):
+    """The first equation, in the dtype of the array `like`; all else int64, addresses and steps in bytes.
+
+    out         address of the first pixel's row of `channels` numbers; the others lie out_step apart
+    table       `chains` entries: address of the row of x that the first pixel sees by the first tap, address of the
+                row of w, number of taps
+    x_step      from the row of x that a pixel sees to that of the next, and from tap to tap; w_step: of w, tap to tap
+    """
+
+    def emit(context, builder, signature, args):
+        return _call(context, builder, signature, args, "weigh_rows", _weigh_rows)
+
+    return types.void(like, out, out_step, pixels, table, chains, x_step, w_step, start, channels), emit
+
+
+@intrinsic
+def sum_products(typing_context, like, y, y_step, pixels, table, chains, x_step, sums_step, channels):
+    """The second equation; as `weigh_rows`, but that the row beside a tap is that of its sums."""
+
+    def emit(context, builder, signature, args):
+        return _call(context, builder, signature, args, "sum_products", _sum_products)
+
+    return types.void(like, y, y_step, pixels, table, chains, x_step, sums_step, channels), emit
