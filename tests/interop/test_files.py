@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tinyseg.interop import FileError, read
+from tinyseg.interop.files import LEGACY_MAGIC
 
 
 def text(value: str) -> bytes:
@@ -121,6 +122,59 @@ ONE = {"0": np.zeros(4, np.float32)}
 def test_tensors_that_make_no_sense(tmp_path, made, message):
     with pytest.raises(FileError, match=message):
         read(pth(tmp_path / "a.pth", {"weight": made}, ONE))
+
+
+def endless(depth: int = 64) -> bytes:
+    """Instructions for a tuple of two tuples of two tuples ...: few bytes, 2^64 leaves."""
+    return b")" + b"".join(b"q%c" % i + b"h%c" % i + b"\x86" for i in range(depth))
+
+
+@pytest.mark.parametrize(
+    "made, message",
+    [
+        (endless(), "holds no tensors"),
+        (b"}" + endless() + b"Ns", "a key that is a tuple"),
+        (b"ccollections\nOrderedDict\n(]" + endless() + b"N\x86atR", "a key that is a tuple"),
+        (endless() + b")R", "call a tuple"),
+        (endless() + b"Q", "it holds a tuple"),
+        (b"(" + text("storage") + endless() + text("0") + text("cpu") + whole(4) + b"tQ", "storage a tuple"),
+        (tensor("0", 4, (4,), (1,)).replace(text("0"), endless(), 1), "storage 'torch FloatStorage' a tuple"),
+        (b"ctorch._utils\n_rebuild_tensor_v2\n(" + endless() + whole(0) + row([4]) + row([1]) + b"tR", "tensor of a"),
+        (b"]q\x00h\x00a", "holds no tensors"),
+    ],
+    ids=range(9),
+)
+def test_values_without_an_end_are_not_walked(tmp_path, made, message):
+    """Each would take centuries, by its hash, its text or its leaves."""
+    with pytest.raises(FileError, match=message):
+        read(pth(tmp_path / "a.pth", {"weight": made}, ONE))
+
+
+@pytest.mark.parametrize(
+    "value, keys", [(endless(), b"]"), (b"]q\x00h\x00a", b"]"), (b"}", b"]" + endless() + b"a")], ids="abc"
+)
+def test_old_files_without_an_end_are_not_walked(tmp_path, value, keys):
+    parts = (pickle.dumps(LEGACY_MAGIC, 2), pickle.dumps(1001, 2), pickle.dumps({}, 2))
+    path = tmp_path / "a.pth"
+    path.write_bytes(b"".join(parts) + b"\x80\x02" + value + b"." + b"\x80\x02" + keys + b"." + bytes(8))
+    with pytest.raises(FileError, match="belongs to no tensor|expected a dictionary of tensors|holds no tensors"):
+        read(path)
+
+
+def test_bytes_are_counted_once(tmp_path):
+    entry = '{"dtype": "BF16", "shape": [4], "data_offsets": [0, 8]}'
+    with pytest.raises(FileError, match="more bytes than the file has"):
+        read(safetensors(tmp_path / "a.safetensors", f'{{"v": {entry}, "w": {entry}}}', bytes(8)))
+    marks = b"".join([whole(1)] * 20_000 + [b"(t"] * 20_000)
+    with pytest.raises(FileError, match="holds no tensors"):  # and this in a moment, not in minutes
+        read(pth(tmp_path / "a.pth", {"weight": b"(" + marks + b"t"}, ONE))
+    path = pth(tmp_path / "b.pth", {"w": tensor("0", 4, (4,), (1,))}, ONE)
+    data = path.read_bytes()
+    size = struct.pack("<LL", 16, 16)
+    assert data.count(size) == 2
+    path.write_bytes(data.replace(size, struct.pack("<LL", 1 << 20, 1 << 20)))
+    with pytest.raises(FileError, match="more bytes than the file has"):
+        read(path)
 
 
 def test_containers_that_make_no_sense(tmp_path):

@@ -4,7 +4,9 @@ A .pth holds a pickle, a program for a small stack machine that can be told to c
 program is never run by `pickle`: `pickletools` takes it apart into its instructions, and the few that a dictionary of
 tensors needs are done below, on names and numbers. A call of anything but "make a tensor", "make a parameter" and
 "make an ordered dictionary" ends the reading, and so does every other instruction. What is read is bounded by the size
-of the file: nothing in it may be compressed, and no tensor may reach beyond its storage.
+of the file: nothing in it may be compressed or counted twice, and no tensor may reach beyond its storage. A small
+pickle can stand for an endless value, by naming one tuple twice in the next, and that one twice again: so nothing here
+walks through, prints or hashes a value without an end in sight.
 """
 
 import io
@@ -87,6 +89,7 @@ def _read_zip(file) -> dict[str, np.ndarray]:
         names = {info.filename: info for info in members.infolist()}
         if any(info.compress_type != zipfile.ZIP_STORED for info in names.values()):
             raise FileError("its members are compressed; cure: save it with np.savez or torch.save")
+        _refuse_more(sum(info.file_size for info in names.values()), file.seek(0, 2))
         pickled = [name for name in names if name.split("/")[1:] == ["data.pkl"]]
         if not pickled:
             with np.load(io.BytesIO(file.seek(0) or file.read()), allow_pickle=False) as arrays:
@@ -116,8 +119,8 @@ def _read_legacy(file) -> dict[str, np.ndarray]:
     types, storages = {s.key: s.dtype for s in _storages(value)}, {}
     for key in keys:
         (count,) = struct.unpack("<q", file.read(8))
-        if key not in types:
-            raise FileError(f"storage {key!r} belongs to no tensor")
+        if not isinstance(key, str) or key not in types:
+            raise FileError(f"storage {_short(key)} belongs to no tensor")
         storages[key] = np.frombuffer(file.read(count * _bytes_each(types[key])), np.uint8)
     return _arrays(value, storages.__getitem__)
 
@@ -125,7 +128,7 @@ def _read_legacy(file) -> dict[str, np.ndarray]:
 def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
     (length,) = struct.unpack("<Q", data[:8])
     header, body = json.loads(data[8 : 8 + length]), np.frombuffer(data[8 + length :], np.uint8)
-    arrays = {}
+    arrays, taken = {}, 0
     for name, entry in header.items():
         if name == "__metadata__":
             continue
@@ -136,7 +139,14 @@ def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
         if not 0 <= begin <= end <= len(body) or end - begin != math.prod(shape) * _bytes_each(dtype):
             raise FileError(f"{name} {shape} does not fit into its {end - begin} bytes")
         arrays[name] = _values(body[begin:end], dtype).reshape(shape)
+        taken += end - begin
+        _refuse_more(taken, len(body))
     return arrays
+
+
+def _refuse_more(claimed: int, there: int) -> None:
+    if claimed > there:
+        raise FileError("its parts claim more bytes than the file has; it is not trusted")
 
 
 # ---------------------------------------------------------------------------------------------- the stack machine
@@ -164,7 +174,7 @@ class _Name:
     text: str
 
 
-_MARK = object()
+_PLAIN = str | int | float | bytes | None  # bool too
 _NUMBERS_AND_TEXT = {"BININT", "BININT1", "BININT2", "LONG1", "LONG4", "INT", "LONG", "BINFLOAT", "BINUNICODE"}
 _NUMBERS_AND_TEXT |= {"SHORT_BINUNICODE", "UNICODE", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"}
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
@@ -172,11 +182,11 @@ _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 
 def _run(file):
     """The value that the pickle at the file's position stands for, without running it."""
-    stack, memo = [], {}
+    stack, marks, memo = [], [], {}
 
     def pop_to_mark():
-        at = len(stack) - 1 - stack[::-1].index(_MARK)
-        items = stack[at + 1 :]
+        at = marks.pop()
+        items = stack[at:]
         del stack[at:]
         return items
 
@@ -191,7 +201,7 @@ def _run(file):
         elif op in _CONSTANTS:
             stack.append(_CONSTANTS[op])
         elif op == "MARK":
-            stack.append(_MARK)
+            marks.append(len(stack))
         elif op in ("EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE"):
             stack.append({"EMPTY_DICT": {}, "EMPTY_LIST": [], "EMPTY_TUPLE": ()}[op])
         elif op in ("TUPLE1", "TUPLE2", "TUPLE3"):
@@ -207,7 +217,7 @@ def _run(file):
             stack[-1].extend(items)
         elif op in ("SETITEM", "SETITEMS"):
             items = pop_to_mark() if op == "SETITEMS" else [stack.pop(-2), stack.pop()]
-            stack[-1].update(zip(items[::2], items[1::2], strict=True))
+            stack[-1].update(_pairs(zip(items[::2], items[1::2], strict=True)))
         elif op in ("BINPUT", "LONG_BINPUT", "PUT"):
             memo[argument] = stack[-1]
         elif op == "MEMOIZE":
@@ -232,24 +242,41 @@ def _run(file):
 
 def _storage(told) -> _Storage:
     if not isinstance(told, tuple) or len(told) < 5 or told[0] != "storage":
-        raise FileError(f"it holds {told!r:.60}, which is no tensor; only tensors are read, so it is refused")
+        raise FileError(f"it holds {_short(told)}, which is no tensor; only tensors are read, so it is refused")
     _, name, key, _, count, *_ = told
     dtype = STORAGES.get(name.text.split(" ")[-1]) if isinstance(name, _Name) else None
-    if dtype is None or not name.text.startswith("torch "):
-        raise FileError(f"it holds a storage {told[:2]}, expected numbers of PyTorch")
+    if dtype is None or not name.text.startswith("torch ") or not isinstance(key, str | int):
+        raise FileError(f"it holds a storage {_short(name)} {_short(key)}, expected numbers of PyTorch")
     return _Storage(str(key), dtype, int(count))
 
 
 def _call(function, arguments):
-    text = function.text if isinstance(function, _Name) else repr(function)
-    if text not in CALLS:
-        raise FileError(f"its pickle wants to call {text!r}; only tensors and dictionaries are read, so it is refused")
-    if text.endswith("OrderedDict"):
-        return dict(*arguments)
-    if text.endswith("_rebuild_parameter"):
+    if not isinstance(function, _Name) or function.text not in CALLS:
+        what = _short(function)
+        raise FileError(f"its pickle wants to call {what}; only tensors and dictionaries are read, so it is refused")
+    if function.text.endswith("OrderedDict"):
+        return dict(_pairs(arguments[0] if arguments else ()))
+    if function.text.endswith("_rebuild_parameter"):
         return arguments[0]
     storage, offset, shape, strides, *_ = arguments
+    if not isinstance(storage, _Storage):
+        raise FileError(f"it holds a tensor of {_short(storage)}, expected numbers of PyTorch")
     return _Tensor(storage, int(offset), tuple(map(int, shape)), tuple(map(int, strides)))
+
+
+def _pairs(items):
+    """The items of a dictionary, as long as its keys are numbers or text: the hash of a tuple may never end."""
+    for key, value in items:
+        if not isinstance(key, _PLAIN):
+            raise FileError(f"it holds a dictionary with a key that is {_short(key)}, expected text")
+        yield key, value
+
+
+def _short(value) -> str:
+    """A value for a message: of containers the kind alone."""
+    if isinstance(value, _Name):
+        return repr(value.text[:60])
+    return repr(value)[:60] if isinstance(value, _PLAIN) else f"a {type(value).__name__.strip('_').lower()}"
 
 
 # ------------------------------------------------------------------------------------------------------- arrays
@@ -266,13 +293,14 @@ def _arrays(value, storage) -> dict[str, np.ndarray]:
     tensors = {str(name): tensor for name, tensor in value.items() if isinstance(tensor, _Tensor)}
     if not tensors:
         raise FileError(f"it holds no tensors, only {', '.join(map(str, list(value)[:5])) or 'nothing'}")
-    numbers = {s: _values(storage(s.key), s.dtype) for s in {tensor.storage for tensor in tensors.values()}}
-    return {name: _view(name, tensor, numbers[tensor.storage]) for name, tensor in tensors.items()}
+    places = {(tensor.storage.key, tensor.storage.dtype) for tensor in tensors.values()}
+    numbers = {(key, dtype): _values(storage(key), dtype) for key, dtype in places}
+    return {name: _view(name, t, numbers[t.storage.key, t.storage.dtype]) for name, t in tensors.items()}
 
 
 def _view(name: str, tensor: _Tensor, values: np.ndarray) -> np.ndarray:
     shape, strides = tensor.shape, tensor.strides
-    if len(shape) != len(strides) or min((*shape, *strides, tensor.offset), default=0) < 0:
+    if len(shape) != len(strides) or len(shape) > 32 or min((*shape, *strides, tensor.offset), default=0) < 0:
         raise FileError(f"{name} has shape {shape}, strides {strides} and offset {tensor.offset}")
     if math.prod(shape) == 0:
         return np.zeros(shape, values.dtype)
@@ -284,11 +312,16 @@ def _view(name: str, tensor: _Tensor, values: np.ndarray) -> np.ndarray:
 
 
 def _storages(value) -> list[_Storage]:
-    if isinstance(value, _Tensor):
-        return [value.storage]
-    if isinstance(value, dict):
-        return [s for item in value.values() for s in _storages(item)]
-    return [s for item in value for s in _storages(item)] if isinstance(value, list | tuple) else []
+    """The storages of all tensors inside; each container is looked through once, however often it is named."""
+    found, seen, left = [], set(), [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, _Tensor):
+            found.append(item.storage)
+        elif isinstance(item, dict | list | tuple) and id(item) not in seen:
+            seen.add(id(item))
+            left += item.values() if isinstance(item, dict) else item
+    return found
 
 
 def _bytes_each(dtype: str) -> int:
