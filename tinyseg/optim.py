@@ -64,7 +64,8 @@ class Optimizer:
     def step(self, factor: float = 1.0, gradient_factor: float = 1.0) -> None:
         """Update every parameter that has a gradient, with its group's learning rate times `factor`.
 
-        Gradients count times `gradient_factor`: what is left of a loss's scale, or of clipping.
+        Gradients count times `gradient_factor`: what is left of a loss's scale, or of clipping. Another one than 1
+        may have been multiplied into p.grad afterwards, or not: gradients are used up, `zero_grad` comes next.
         """
         if any(p.device.capturing for p in self.parameters[:1]):
             raise RuntimeError(
