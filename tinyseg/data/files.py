@@ -51,7 +51,7 @@ class Files:
         self.items = self.find(path, split)
         everything = self.find(path, "all")  # so that train and val agree on classes and channels
         if not self.items:
-            raise DataError(f"{path} ({split}): {_why_empty(path, split, everything)}")
+            raise DataError(f"{path} ({split}): {why_empty(split, everything)}")
         _refuse_gaps(self.items, f"{path} ({split})", ("image", "mask") if masks_needed else ("image",))
         if double := twins(self.items):
             raise DataError(f"{path} ({split}): two files of one name ({listed(double)}), of which only one would be "
@@ -114,7 +114,8 @@ def bare_name(file: str) -> str:
     return str(path.with_suffix("")) if path.name else ""
 
 
-def _why_empty(path, split, everything):
+def why_empty(split: str, everything) -> str:
+    """What to say of a split without images, of all that there are."""
     if not everything:
         return f"there is no picture in its folders; expected files that end in {', '.join(sorted(IMAGE_ENDINGS))}"
     if len(everything) == 1:

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import rle
 from .coco import class_map
-from .files import split_names, text_splits
+from .files import split_names, text_splits, why_empty
 from .image import channels_of, listed, read_image, say, voc_palette
 from .labels import SURVEY, class_file, evenly, read_classes
 from .objects import Objects
@@ -60,7 +60,8 @@ class Polygons:
         self.items = [(name, *everything[name]) for name in names]
         missing = [name for name, image, _ in self.items if image is None]
         if missing or not self.items:
-            raise DataError(f"{path} ({split}): " + (f"no image file for {listed(missing)}" if missing else "is empty"))
+            why = f"no image file for {listed(missing)}" if missing else why_empty(split, everything)
+            raise DataError(f"{path} ({split}): {why}")
         labels = sorted({o.label for _, outlines in everything.values() for o in outlines})
         named = class_file(path)
         self.class_names = read_classes(named)[0] if named else ("background", *labels)
