@@ -138,6 +138,14 @@ def test_wrong_use_is_refused():
 # Gradients
 
 
+@pytest.mark.parametrize("length", [0, -1, float("nan")])
+def test_gradients_are_not_turned_around(length):
+    p = Parameter(np.ones(2))
+    p.grad = ts.tensor(np.ones(2, np.float32))
+    with pytest.raises(ValueError, match="expected a length above 0"):
+        ts.optim.clip_grad_norm([p], length)
+
+
 @given(seeds, st.floats(0.1, 1000))
 def test_clipping(seed, max_norm):
     params = parameters(np.random.default_rng(seed))

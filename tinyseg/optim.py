@@ -266,8 +266,11 @@ def clip_grad_norm(params: Sequence[Parameter], max_norm: float, error_if_nonfin
     """Scale all gradients by one factor so that their common length is at most `max_norm`; returns the length before.
 
     Raises FloatingPointError, naming the parameters, if a gradient holds nan or inf. With error_if_nonfinite=False the
-    gradients are then left as they are and nan or inf is returned: the caller skips the step.
+    gradients are then left as they are and nan or inf is returned: the caller skips the step. Raises ValueError for a
+    max_norm that is not above 0.
     """
+    if not max_norm > 0:
+        raise ValueError(f"clip_grad_norm: max_norm is {max_norm}, expected a length above 0")
     params = [p for p in params if p.grad is not None]
     squares = _squared_norms(params)
     norm = math.sqrt(sum(squares))

@@ -45,6 +45,47 @@ def test_masks_and_probabilities(photo, capsys):
     assert "% of the labels changed" in "".join(capsys.readouterr())
 
 
+def test_what_is_written_and_written_over_is_told(photo, capsys, monkeypatch):
+    folder = photo[0]
+    monkeypatch.chdir(folder)
+    assert crf(folder, "--overlay") == 0
+    assert "; also refined/photo_overlay.png" in capsys.readouterr().out
+    assert crf(folder) == 0
+    assert "refined/ holds results from before, which are written over (photo.png)" in capsys.readouterr().out
+
+
+def test_probabilities_that_cannot_be_read(photo, capsys):
+    folder = photo[0]
+    soft = folder / "labels" / "photo.npz"
+    np.savez(soft, probabilities=np.ones((30, 34, 2), np.float32))
+    whole = soft.read_bytes()
+    for content in (whole[:100], b"", whole.replace(b"probabilities", b"probabilitoes")):
+        soft.write_bytes(content)
+        assert crf(folder) == 2
+        assert "photo.npz: damaged, or no array 'probabilities' in it; cure" in capsys.readouterr().err
+    np.savez(soft, probabilities=np.ones((30, 34), np.float32))
+    assert crf(folder) == 2
+    assert "are float32 (30, 34), expected floats (height, width, classes)" in capsys.readouterr().err
+    np.savez(soft, probabilities=np.ones((7, 34, 2), np.float32))
+    assert crf(folder) == 1
+    assert "(7, 34, 2)" in capsys.readouterr().err
+
+
+def test_a_search_needs_the_classes_of_the_model(tmp_path, capsys):
+    for folder in ("images", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for i in range(2):
+        write_image(tmp_path / "data" / "images" / f"{i}.png", np.zeros((8, 8, 3), np.uint8))
+        write_mask(tmp_path / "data" / "masks" / f"{i}.png", np.full((8, 8), i, np.int32))
+    for name, model, classes, status, message in (
+        ("a", ts.models.UNet(num_classes=2, width=2), ["a", "b"], 1, "class 1, but "),
+        ("b", ts.models.create("mask_rcnn_resnet18_fpn", 2, width=2), ["background", "class 1"], 2, "finds objects"),
+    ):
+        ts.save(tmp_path / f"{name}.npz", model, class_names=classes)
+        assert main(["crf", "--search", str(tmp_path / f"{name}.npz"), "--data", str(tmp_path / "data")]) == status
+        assert message in capsys.readouterr().err
+
+
 def test_settings(tmp_path):
     assert settings_of("deeplabv1")["bilateral_sxy"] == 50
     (tmp_path / "mine.json").write_text('{"iterations": 2}')

@@ -131,6 +131,29 @@ def test_pictures_that_cannot_be_read_do_not_stop_the_others(trained, tmp_path, 
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
 
 
+def test_a_folder_that_cannot_be_made(small, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    command = ["train", "--data", str(small), "--width", "2", "--epochs", "1", "--out"]
+    for out in ("file", "file/run"):
+        assert main([*command, str(tmp_path / out)]) == 1
+        assert f"--out {tmp_path / out}: no folder can be made there (" in capsys.readouterr().err
+    assert main(["predict", "absent.json", "a.jpg", "--crf", str(tmp_path)]) == 2  # a folder is no .json
+    assert main(["convert", str(tmp_path / "file")]) == 1
+    assert "Errno" not in capsys.readouterr().err
+
+
+def test_a_finished_run_says_so(trained, tmp_path, capsys):
+    shutil.copytree(trained[0], tmp_path / "run")
+    assert main(["train", "--out", str(tmp_path / "run"), "--resume"]) == 0
+    assert "resumed at step 6 of 6; nothing is left to do" in capsys.readouterr().out
+
+
+def test_too_little_memory_comes_with_its_cure(small, tmp_path, capsys):
+    command = ["train", "--data", str(small), "--epochs", "1", "--out", str(tmp_path / "run")]
+    assert main([*command, "--width", "1000000"]) == 1
+    assert "cure: --recompute, or a smaller --batch, --crop, --scale or --width" in capsys.readouterr().err
+
+
 class Told:
     """A progress line that remembers."""
 

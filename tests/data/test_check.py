@@ -39,6 +39,11 @@ def colour_mask(folder):
     write(folder / "masks" / "0.png", np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8))
 
 
+def some_instances(folder):
+    (folder / "instances").mkdir()
+    write(folder / "instances" / "0.png", np.ones((12, 10), np.uint8))
+
+
 FAULTS = {
     "class names": lambda d: (d / "classes.txt").write_text("one"),
     "split": lambda d: (d / "val.txt").write_text(""),
@@ -49,6 +54,7 @@ FAULTS = {
     "mask without image": lambda d: write(d / "masks" / "new.png", np.zeros((3, 3), np.uint8)),
     "two files of one name": lambda d: write(d / "images" / "0.bmp", np.zeros((12, 10, 3), np.uint8)),
     "in two splits": lambda d: (d / "val.txt").write_text("3\n4\n5"),
+    "no instances file": some_instances,
     "unreadable image": break_image,
     "unreadable mask": break_mask,
     "coloured mask": colour_mask,
@@ -84,7 +90,8 @@ def test_images_in_no_split_and_objects_are_told(folder):
     (folder / "instances").mkdir()
     for i in range(2):
         write(folder / "instances" / f"{i}.png", np.ones((12, 10), np.uint8))
-    assert "objects   told apart in 2 of 3 images" in str(check(folder))
+    report = check(folder)
+    assert "objects   told apart in 2 of 3 images" in str(report) and report.problems == {"no instances file": ["2"]}
     write(folder / "instances" / "2.png", np.ones((12, 10), np.uint8))
     assert "objects   told apart in all images" in str(check(folder))
 

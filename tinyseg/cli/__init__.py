@@ -42,6 +42,8 @@ def main(argv: list[str] | None = None) -> int:
             raise
         expected = isinstance(error, ValueError | RuntimeError | OSError | MemoryError | FloatingPointError)
         text = str(error) if expected and str(error) else f"{type(error).__name__}: {error}"
+        if isinstance(error, OSError) and error.filename is not None:
+            text = f"{error.filename}: {error.strerror}"  # without its number
         if not expected:
             text += " (this is a fault of tinyseg; TINYSEG_DEBUG=1 shows where)"
         print(f"tinyseg {argv[0]}: {text}", file=sys.stderr)

@@ -25,6 +25,13 @@ def count(text: str) -> int:
     return value
 
 
+def whole(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number of at least 0")
+    return value
+
+
 def not_negative(text: str) -> float:
     value = float(text)
     if not 0 <= value < float("inf"):
@@ -41,15 +48,15 @@ def positive(text: str) -> float:
 
 def share(text: str) -> float:
     value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number between 0 and 1")
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0 to below 1")
     return value
 
 
 def prediction_options(p) -> None:
     p.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, emulated or auto (auto)")
     p.add_argument("--tile", type=count, metavar="N", help="side of the tiles that large images are cut into (768)")
-    p.add_argument("--overlap", type=float, default=1 / 3, metavar="SHARE", help="of a tile with its neighbour (1/3)")
+    p.add_argument("--overlap", type=share, default=1 / 3, metavar="SHARE", help="of a tile with its neighbour (1/3)")
     p.add_argument("--flip", action="store_true", help="average with the mirrored image")
     p.add_argument(
         "--scales", type=positive, nargs="+", default=[1.0], metavar="S", help="average over resized images (1)"
@@ -75,6 +82,33 @@ def refuse_views(options, model: str) -> None:
 def views(options) -> dict:
     """The options of `predict` that eval and predict share."""
     return {"tile": options.tile, "overlap": options.overlap, "flip": options.flip, "scales": tuple(options.scales)}
+
+
+def also(written: list[Path]) -> str:
+    """What was written beside the first file, for the end of its line."""
+    return "; also " + ", ".join(map(str, written[1:])) if written[1:] else ""
+
+
+def tell_of_earlier_results(options, default: Path, progress) -> None:
+    """One line where results of an earlier call are written over and nobody named the folder."""
+    earlier = [path for path in options.images if (options.out / f"{path.stem}.png").exists()]
+    if earlier and options.out == default:
+        names = ", ".join(f"{path.stem}.png" for path in earlier[:3]) + " ..." * (len(earlier) > 3)
+        progress.say(f"{default}/ holds results from before, which are written over ({names}); --out DIR keeps them")
+
+
+def refuse_other_classes(names: list[str], dataset, data: str, run: str) -> None:
+    """ValueError where a data set has other classes than the model of a run."""
+    found = list(dataset.class_names)
+    if found != names:
+        raise ValueError(
+            f"{data}: the classes are {_some(found)}, but {run} knows {_some(names)}; cure: --data DIR, the data it "
+            "was trained on"
+        )
+
+
+def _some(names) -> str:
+    return ", ".join(names[:8]) + (f" ... ({len(names)} in all)" if len(names) > 8 else "")
 
 
 def load_model(options):

@@ -7,9 +7,19 @@ from pathlib import Path
 import numpy as np
 
 from ..crf_presets import CRF_PRESETS
-from .common import UsageError, add_command, count, load_model, progress_line
+from .common import (
+    UsageError,
+    add_command,
+    also,
+    count,
+    load_model,
+    progress_line,
+    refuse_other_classes,
+    tell_of_earlier_results,
+)
 
 NAMES = ", ".join(CRF_PRESETS)
+OUT = Path("refined")
 OWN = "crf.json"  # in a run folder: the settings that a search has found
 
 
@@ -19,7 +29,7 @@ def add(commands) -> None:
     )
     p.add_argument("images", nargs="*", metavar="IMAGE", type=Path)
     p.add_argument("--labels", type=Path, metavar="DIR", help="with NAME.npz of `predict --probabilities`, or NAME.png")
-    p.add_argument("--out", type=Path, default=Path("refined"), metavar="DIR", help="(refined)")
+    p.add_argument("--out", type=Path, default=OUT, metavar="DIR", help="(refined)")
     p.add_argument("--crf", default="deeplabv2", metavar="SETTINGS", help=f"{NAMES} or a .json of them (deeplabv2)")
     p.add_argument("--certainty", type=float, default=0.7, metavar="P", help="of a mask's labels (0.7)")
     p.add_argument("--overlay", action="store_true", help="also NAME_overlay.png, the classes over the picture")
@@ -65,14 +75,12 @@ def crf(options) -> int:
     from ..structured import dense_crf, label_probabilities
 
     settings, progress = settings_of(options.crf), progress_line()
+    tell_of_earlier_results(options, OUT, progress)
     for path in options.images:
         image, palette = files.read_image(path), None
         soft, hard = options.labels / f"{path.stem}.npz", options.labels / f"{path.stem}.png"
         if soft.is_file():
-            with np.load(soft) as held:
-                if "probabilities" not in held:
-                    raise UsageError(f"{soft}: no array 'probabilities' in it; cure: `tinyseg predict --probabilities`")
-                p = held["probabilities"]
+            p = read_probabilities(soft)
         elif hard.is_file():
             mask = files.read_index(hard)
             known = mask[mask != 255]
@@ -85,10 +93,26 @@ def crf(options) -> int:
         before, after = p.argmax(-1), dense_crf(image, p, **settings, device=device_of(options)).argmax(-1)
         options.out.mkdir(parents=True, exist_ok=True)
         files.write_mask(target, after.astype(np.int32), palette)
+        written = [target]
         if options.overlay:
-            files.write_image(options.out / f"{path.stem}_overlay.png", files.overlay(image, after))
-        progress.say(f"{target}  {100 * (before != after).mean():.2f} % of the labels changed")
+            written.append(options.out / f"{path.stem}_overlay.png")
+            files.write_image(written[-1], files.overlay(image, after))
+        progress.say(f"{target}  {100 * (before != after).mean():.2f} % of the labels changed{also(written)}")
     return 0
+
+
+def read_probabilities(path: Path) -> np.ndarray:
+    """What `predict --probabilities` has written: (H, W, K) float32."""
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            p = held["probabilities"]
+    except Exception as error:  # a damaged file makes zipfile and numpy raise nearly anything
+        raise UsageError(
+            f"{path}: damaged, or no array 'probabilities' in it; cure: `tinyseg predict --probabilities`"
+        ) from error
+    if p.ndim != 3 or p.dtype.kind != "f":
+        raise UsageError(f"{path}: its probabilities are {p.dtype} {p.shape}, expected floats (height, width, classes)")
+    return p
 
 
 def device_of(options):
@@ -107,8 +131,11 @@ def search(options) -> int:
     if options.data is None:
         raise UsageError("--search: expected --data DIR, a data set with masks")
     model, progress = load_model(options), progress_line()
+    if getattr(model, "task", "semantic") == "instance":
+        raise UsageError(f"--search is for classes of pixels, but {options.model} finds objects")
     scale = model.info.scale
     dataset = open_data(options.data, split=options.split, **({} if scale == 1 else {"scale": scale}))
+    refuse_other_classes(model.info.class_names, dataset, options.data, options.model)
     step = max(1, math.ceil(len(dataset) / options.limit))
     samples = [dataset[i] for i in range(0, len(dataset), step)]
     opinions = []

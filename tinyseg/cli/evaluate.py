@@ -9,6 +9,7 @@ from .common import (
     model_file,
     prediction_options,
     progress_line,
+    refuse_other_classes,
     refuse_views,
     views,
 )
@@ -45,12 +46,7 @@ def evaluate(options) -> int:
     data, split = options.data or run.get("data"), options.split or run.get("val_split") or "val"
     opened = open_objects_set if objects else open_set
     dataset = opened(argparse.Namespace(data=data, scale=model.info.scale), split)
-    expected, found = model.info.class_names, list(dataset.class_names)
-    if found != expected:
-        raise ValueError(
-            f"{data or 'the synthetic shapes'}: the classes are {_some(found)}, but {options.model} knows "
-            f"{_some(expected)}; cure: --data DIR, the data it was trained on"
-        )
+    refuse_other_classes(model.info.class_names, dataset, data or "the synthetic shapes", options.model)
     progress.say(f"{data or 'synthetic shapes'}, {split}: {counted(len(dataset), 'image')}")
     if objects:
         tell_objects(evaluate_objects(model, dataset, progress, pictures=0, panoptic=True), model, progress)
@@ -82,7 +78,3 @@ def tell_objects(result: dict, model, progress) -> None:
     progress.say(
         f"{len(result['results'])} detections; panoptic quality {quality.pq():.4f}, of those of score 0.5 and above"
     )
-
-
-def _some(names) -> str:
-    return ", ".join(names[:8]) + (f" ... ({len(names)} in all)" if len(names) > 8 else "")

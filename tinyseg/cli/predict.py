@@ -8,11 +8,14 @@ import numpy as np
 from .common import (
     UsageError,
     add_command,
+    also,
     load_model,
     model_file,
+    not_negative,
     prediction_options,
     progress_line,
     refuse_views,
+    tell_of_earlier_results,
     views,
 )
 from .crf import add_settings, settings_of
@@ -28,7 +31,7 @@ def add(commands) -> None:
     p.add_argument("--overlay", action="store_true", help="also NAME_overlay.png, the classes over the picture")
     p.add_argument("--probabilities", action="store_true", help="also NAME.npz with (H, W, K) float32")
     add_settings(p, "refine by a dense CRF")
-    p.add_argument("--score", type=float, default=0.5, metavar="S", help="objects of at least this score (0.5)")
+    p.add_argument("--score", type=not_negative, default=0.5, metavar="S", help="objects of at least this score (0.5)")
     prediction_options(p)
 
 
@@ -43,7 +46,7 @@ def predict(options) -> int:
     if getattr(model, "task", "semantic") == "instance":
         return predict_objects(options, model, progress)
     palette = files.palette_of(np.asarray(model.info.palette))
-    _tell_of_earlier_results(options, progress)
+    tell_of_earlier_results(options, OUT, progress)
     options.out.mkdir(parents=True, exist_ok=True)
     view, soft, unread = views(options), options.probabilities or settings is not None, []
     for path, image in photographs(options.images, model, progress, unread):
@@ -64,7 +67,7 @@ def predict(options) -> int:
         share = np.bincount(mask.ravel(), minlength=len(model.info.class_names)) / mask.size
         seen = [f"{model.info.class_names[k]} {100 * share[k]:.1f} %" for k in np.argsort(-share) if share[k] > 0]
         size = f"{mask.shape[0]} x {mask.shape[1]} (height x width)"
-        progress.say(f"{written[0]}  {size}  {', '.join(seen[:5])}{_also(written)}")
+        progress.say(f"{written[0]}  {size}  {', '.join(seen[:5])}{also(written)}")
     refuse_unread(unread, options.images)
     return 0
 
@@ -82,7 +85,7 @@ def predict_objects(options, model, progress) -> int:
     if options.probabilities or options.crf:
         raise UsageError("--probabilities and --crf are for classes of pixels; scores of objects are in results.json")
     palette, names, results = files.palette_of(np.asarray(model.info.palette)), model.info.class_names, []
-    _tell_of_earlier_results(options, progress)
+    tell_of_earlier_results(options, OUT, progress)
     options.out.mkdir(parents=True, exist_ok=True)
     unread = []
     for path, image in photographs(options.images, model, progress, unread):
@@ -96,7 +99,7 @@ def predict_objects(options, model, progress) -> int:
         told = [f"{names[found.labels[k]]} {found.scores[k]:.2f}" for k in range(min(len(found), 5))]
         told += [f"and {len(found) - 5} more"] * (len(found) > 5)
         objects = f"{files.counted(len(found), 'object')}: {', '.join(told) or 'none'}"
-        progress.say(f"{written[0]}  {objects}{_also(written)}")
+        progress.say(f"{written[0]}  {objects}{also(written)}")
     target, count = options.out / "results.json", files.counted(len(results), "object")
     target.write_text(json.dumps(results))
     progress.say(f"{target}  {count}; category_id: the number of the class")
@@ -128,19 +131,6 @@ def refuse_unread(unread: list[Path], paths: list[Path]) -> None:
     if unread:
         names = ", ".join(map(str, unread[:5])) + " ..." * (len(unread) > 5)
         raise DataError(f"{len(unread)} of {len(paths)} pictures could not be read, for the reasons above: {names}")
-
-
-def _also(written: list[Path]) -> str:
-    """What was written beside the first file."""
-    return "; also " + ", ".join(map(str, written[1:])) if written[1:] else ""
-
-
-def _tell_of_earlier_results(options, progress) -> None:
-    """One line where results of an earlier call are written over and nobody named the folder."""
-    earlier = [path for path in options.images if (options.out / f"{path.stem}.png").exists()]
-    if earlier and options.out == OUT:
-        names = ", ".join(f"{path.stem}.png" for path in earlier[:3]) + " ..." * (len(earlier) > 3)
-        progress.say(f"{OUT}/ holds results from before, which are written over ({names}); --out DIR keeps them")
 
 
 def _refuse_overwriting(options) -> None:

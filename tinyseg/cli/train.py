@@ -4,7 +4,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from .common import UsageError, add_command, count, not_negative, others, positive, progress_line, share
+from .common import UsageError, add_command, count, not_negative, others, positive, progress_line, share, whole
 
 # What `tinyseg train` does where nothing else is said. None: it depends, see `complete`.
 TRAIN = {
@@ -37,7 +37,7 @@ def add(commands) -> None:
     add("--augment", nargs="+", help="random changes of the training images (flip)",
         choices=["none", "flip", "vflip", "rotate", "elastic", "scale", "rot90", "color", "blur"])
     add("--batch", type=count, metavar="N", help="images a step (8, or all where there are fewer)")
-    add("--workers", type=int, metavar="N", help="threads that load images (2)")
+    add("--workers", type=whole, metavar="N", help="threads that load images (2)")
     add("--cache", type=not_negative, metavar="GB", help="memory for images that were read once, in GiB (1)")
     add("--model", metavar="NAME", help="see `tinyseg models` (unet)")
     add("--recipe", choices=["paper"], help="train as the model's paper did; other options go before it")
@@ -52,7 +52,7 @@ def add(commands) -> None:
     add("--supervision", nargs="+", choices=["masks", "scribbles", "points", "boxes", "tags"],
         help="what the training images are labelled by; of several kinds each image uses the first that it has (masks)")
     add("--labels", metavar="DIR", help="the folder with scribbles/, points/, boxes.json, tags.txt (--data's)")
-    add("--masked", type=int, metavar="N", help="so many images, evenly spread, use their masks all the same (0)")
+    add("--masked", type=whole, metavar="N", help="so many images, evenly spread, use their masks all the same (0)")
     add("--method", nargs="+", help="scribbles: crf, pce, ncut, scribblesup; boxes: seg, rect, box_em, boxinst; tags: "
         "ccnn, em_adapt, em_fixed, mil (the first of each kind)")
     add("--turns", type=count, metavar="N", help="of scribblesup, labels and network in alternation (3)")
@@ -68,18 +68,19 @@ def add(commands) -> None:
     add("--lr", type=positive, help="learning rate (0.001; 0.01 with sgd; 0.004 for the shapes)")
     add("--schedule", choices=["constant", "poly", "cosine", "step"],
         help="of the learning rate (poly; cosine for objects)")
-    add("--warmup", type=int, metavar="STEPS", help="in which the learning rate rises from 0 (0; 50 for the shapes)")
-    add("--weight-decay", type=float, metavar="W", help="of filters, not of biases (0.01)")
-    add("--clip", type=float, metavar="NORM", help="longest gradient allowed; 0: any (0; 10 for objects)")
+    add("--warmup", type=whole, metavar="STEPS", help="in which the learning rate rises from 0 (0; 50 for the shapes)")
+    add("--weight-decay", type=not_negative, metavar="W", help="of filters, not of biases (0.01)")
+    add("--clip", type=not_negative, metavar="NORM", help="longest gradient allowed; 0: any (0; 10 for objects)")
     add("--epochs", type=count, metavar="N", help="passes over the training images (30; 5 over the shapes)")
     add("--steps", type=count, metavar="N", help="steps in all, instead of --epochs")
     add("--validate-every", type=count, metavar="N", help="epochs from one validation to the next; the last always (1)")
     add("--average", type=share, metavar="DECAY", help="validate and save a running average of the weights, of about "
         "1 / (1 - DECAY) steps, such as 0.999; last.npz keeps both (none)")
-    add("--seed", type=int, help="of weights, order and augmentation (0)")
+    add("--seed", type=whole, help="of weights, order and augmentation (0)")
     add("--device", help="cpu, cuda, cuda:1, emulated or auto (auto)")
     add("--out", metavar="DIR", help="the run folder (runs/MODEL-DATA)")
-    add("--save-every", type=float, metavar="SECONDS", help="between two last.npz; each validation writes one too (60)")
+    add("--save-every", type=not_negative, metavar="SECONDS",
+        help="between two last.npz; each validation writes one too (60)")
     add("--resume", action="store_true", help="go on with the run in --out, to the bit")
     add("--amp", nargs="?", const="float16", choices=["float16", "bfloat16"], metavar="TYPE",
         help="mixed precision on a GPU: convolutions in float16, with a scaled loss, or in bfloat16 (float32)")
@@ -98,6 +99,8 @@ def train(options) -> int:
         if options.data is None or not Path(options.data).exists():
             raise
         raise DataError(f"{error}; all faults: tinyseg check {shlex.quote(options.data)}") from error
+    except MemoryError as error:
+        raise MemoryError(f"{error}; cure: --recompute, or a smaller --batch, --crop, --scale or --width") from error
 
 
 def complete(options) -> argparse.Namespace:
@@ -105,6 +108,8 @@ def complete(options) -> argparse.Namespace:
     given = {k: v for k, v in vars(options).items() if k in TRAIN}
     base = dict(TRAIN)
     if "none" in given.get("augment", []):
+        if len(given["augment"]) > 1:
+            raise UsageError(f"--augment {' '.join(given['augment'])}: none, and others; cure: one or the other")
         given["augment"] = []
     if given.get("resume"):
         if "out" not in given:

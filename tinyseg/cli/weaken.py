@@ -3,7 +3,7 @@
 import zlib
 from pathlib import Path
 
-from .common import UsageError, add_command, count, not_negative, progress_line
+from .common import UsageError, add_command, count, not_negative, progress_line, whole
 
 
 def add(commands) -> None:
@@ -14,7 +14,7 @@ def add(commands) -> None:
     p.add_argument("--out", metavar="DIR", help="where scribbles/, points/, boxes.json or tags.txt go (the data set)")
     p.add_argument("--length", type=not_negative, default=1.0, metavar="PART", help="of a whole scribble, 0 to 1 (1)")
     p.add_argument("--width", type=count, default=3, metavar="PIXELS", help="of a scribble (3)")
-    p.add_argument("--seed", type=int, default=0, help="of the places of scribbles and points (0)")
+    p.add_argument("--seed", type=whole, default=0, help="of the places of scribbles and points (0)")
 
 
 def weaken(options) -> int:

@@ -22,6 +22,7 @@ CURES = {
     "no picture": "put pictures (.png, .jpg, .tif ...) into the folder of images, masks of their names beside it",
     "no image file": "add it, or take its name out of the split's text file",
     "no mask file": "add it under the image's name, or list only the annotated images in train.txt and val.txt",
+    "no instances file": "add it (zeros where there is no object), or take instances/ away",
     "weak labels": "mend the file: README, and the docstring of tinyseg/data/weak_files.py, say what it holds",
     "weak label without image": "add the image or delete the label; the names must agree up to the ending",
     "mask without image": "add the image or delete the mask; the names must agree up to the ending",
@@ -142,6 +143,9 @@ def check(path: str | Path) -> Report:
         return report
     report.layout = layout.__name__
     items = _items(layout, report)
+    without = [item.name for item in items if item.mask and not item.instances]
+    if without and any(item.instances for item in items):
+        report.problems["no instances file"] += without
     report.labels = _labels(layout, [item.mask for item in items if item.mask], report)
     weak = find_weak(report, items)
     for item in items:

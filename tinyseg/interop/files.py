@@ -74,10 +74,8 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     except OSError as error:
         raise FileError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # what damage does to a format is never one exception
-        told = f"{type(error).__name__}: {error}"
         raise FileError(
-            f"{path}: not a file of weights, or a damaged one ({told}); expected .pth, .safetensors or .npz; "
-            "cure: copy it again"
+            f"{path}: not a file of weights, or a damaged one; expected .pth, .safetensors or .npz; cure: copy it again"
         ) from error
 
 
@@ -101,6 +99,8 @@ def _read_zip(file) -> dict[str, np.ndarray]:
         storages = {}
 
         def storage(key: str):
+            if f"{root}data/{key}" not in names:
+                raise FileError(f"{root}data/{key}, the numbers of a tensor, is missing in it")
             if key not in storages:
                 storages[key] = np.frombuffer(members.read(f"{root}data/{key}"), np.uint8)
             return storages[key]

@@ -56,7 +56,8 @@ def train(options: Namespace, progress: report.Progress) -> bool:
         at, past = resume(out / "last.npz", model, optimizer, task, average)
         if scaler and at.get("scaler"):
             scaler.load_state_dict(at["scaler"])
-        progress.say(f"resumed at step {at['step']} of {steps}")
+        done = "" if at["step"] < steps or at["batch"] else "; nothing is left to do, but for more --epochs or --steps"
+        progress.say(f"resumed at step {at['step']} of {steps}{done}")
     progress.say(
         f"{options.model} ({model.parameter_count():,} parameters, {device.name}), "
         f"{counted(len(task.train_set), 'image')} to train on, {len(task.val_set)} to validate, "
@@ -66,7 +67,10 @@ def train(options: Namespace, progress: report.Progress) -> bool:
     if options.amp and not device.half:
         progress.say(f"--amp: device {device.name} has no arithmetic of 16 bits, it computes in float32")
 
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainError(f"--out {out}: no folder can be made there ({error.strerror}); cure: another --out") from error
     for left_behind in out.glob(".*.tmp"):  # by a run that was killed while it wrote
         left_behind.unlink()
     with open(out / "command.txt", "a") as file:
