@@ -171,7 +171,7 @@ def write_atomically(path: Path, content) -> None:
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written ({_words(error)})") from error
+        raise CheckpointError(f"{path}: cannot be written ({error.strerror or error}); cure: another place") from error
     finally:
         beside.unlink(missing_ok=True)
 

@@ -61,6 +61,13 @@ def test_bad_data_names_the_command_that_finds_all_faults(small, tmp_path, capsy
     assert main([*command, "--out", str(out)]) == 0  # it had not begun: the folder is free
 
 
+def test_eval_names_it_too(trained, small, capsys):
+    file = small / "masks" / "val" / "val0.png"
+    file.write_bytes(file.read_bytes()[:60])
+    assert main(["eval", str(trained[0]), "--data", str(small)]) == 1
+    assert "val0.png: cannot be read" in (error := capsys.readouterr().err) and f"tinyseg check {small}" in error
+
+
 def test_a_default_folder_is_taken_again_after_a_run_that_never_began(small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     file = small / "images" / "train" / "train1.png"
@@ -137,9 +144,11 @@ def test_a_folder_that_cannot_be_made(small, tmp_path, capsys):
     for out in ("file", "file/run"):
         assert main([*command, str(tmp_path / out)]) == 1
         assert f"--out {tmp_path / out}: no folder can be made there (" in capsys.readouterr().err
-    assert main(["predict", "absent.json", "a.jpg", "--crf", str(tmp_path)]) == 2  # a folder is no .json
+    out = tmp_path / "file" / "x"
+    assert main(["weaken", str(small), "--to", "tags", "--out", str(out)]) == 2
+    assert f"--out {out}: no folder can be made there (Not a directory); cure" in capsys.readouterr().err
     assert main(["convert", str(tmp_path / "file")]) == 1
-    assert "Errno" not in capsys.readouterr().err
+    assert "file: a file; a data set is a folder with" in capsys.readouterr().err
 
 
 def test_a_finished_run_says_so(trained, tmp_path, capsys):

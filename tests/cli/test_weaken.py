@@ -63,6 +63,20 @@ def test_images_of_one_name_in_two_folders(tmp_path, kind):
         assert np.array_equal(getattr(files[i], of), getattr(made[i], of))
 
 
+@pytest.mark.parametrize("kind, there", [("scribbles", "scribbles"), ("boxes", "boxes.json")])
+def test_what_failed_may_be_done_again(shapes, tmp_path, kind, there, capsys):
+    mask = shapes / "masks" / "3.png"
+    whole = mask.read_bytes()
+    mask.write_bytes(whole[:80])
+    command = ["weaken", str(shapes), "--to", kind, "--split", "all", "--out", str(tmp_path / "labels")]
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert "3.png: cannot be read" in error and f"all faults: tinyseg check {shapes}" in error
+    assert not (tmp_path / "labels" / there).exists()
+    mask.write_bytes(whole)
+    assert main(command) == 0 and (tmp_path / "labels" / there).exists()
+
+
 def test_train_on_a_mix(shapes, tmp_path, capsys):
     """Tags for all, a scribble for one, whose mask is gone: each image uses the first kind that it has."""
     labels = tmp_path / "labels"

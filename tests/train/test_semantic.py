@@ -66,6 +66,7 @@ def test_a_warning_where_all_is_one_class():
     assert semantic.warnings_of(row, {**result, "found": np.array([0.4, 0.6])}, ["cell", "wall"]) == []
     assert semantic.classes_line(result, ["cell", "wall"]).strip() == "IoU  cell 0.250  wall -"
     assert "mean IoU 0.2000" in headline(row, {"mean_iou": 0.2}) and "loss 1.0000" in headline(row, {})
+    assert "mask AP50 0.1000  val loss 2.0000" in headline(row, {"mask_ap50": 0.1, "val_loss": 2.0})
 
 
 def test_losses_add_up_and_take_class_weights():

@@ -2,6 +2,9 @@
 
 import argparse
 import logging
+import shlex
+import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -82,6 +85,40 @@ def refuse_views(options, model: str) -> None:
 def views(options) -> dict:
     """The options of `predict` that eval and predict share."""
     return {"tile": options.tile, "overlap": options.overlap, "flip": options.flip, "scales": tuple(options.scales)}
+
+
+def make_folder(out: Path) -> None:
+    """The folder of --out; UsageError where there can be none."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out}: no folder can be made there ({error.strerror}); cure: another --out") from error
+
+
+@contextmanager
+def whole_or_not(path: Path):
+    """What fails inside leaves no half of a file or folder that was not there before."""
+    try:
+        yield
+    except BaseException:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def naming_check(data: str | None):
+    """A DataError inside also names the command that finds all faults of the set, if there is one."""
+    from ..data import DataError
+
+    try:
+        yield
+    except DataError as error:
+        if data is None or not Path(data).exists():
+            raise
+        raise DataError(f"{error}; all faults: tinyseg check {shlex.quote(str(data))}") from error
 
 
 def also(written: list[Path]) -> str:

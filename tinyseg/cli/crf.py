@@ -13,6 +13,8 @@ from .common import (
     also,
     count,
     load_model,
+    make_folder,
+    naming_check,
     progress_line,
     refuse_other_classes,
     tell_of_earlier_results,
@@ -68,7 +70,8 @@ def settings_of(name: str, run: str | None = None) -> dict:
 def crf(options) -> int:
     """tinyseg crf"""
     if options.model is not None:
-        return search(options)
+        with naming_check(options.data):
+            return search(options)
     if not options.images or options.labels is None:
         raise UsageError("expected photographs and --labels DIR, or --search RUN --data DIR")
     from ..data import image as files
@@ -91,7 +94,7 @@ def crf(options) -> int:
         if target.resolve() in (path.resolve(), hard.resolve()):
             raise UsageError(f"{target} would overwrite an input; cure: another --out")
         before, after = p.argmax(-1), dense_crf(image, p, **settings, device=device_of(options)).argmax(-1)
-        options.out.mkdir(parents=True, exist_ok=True)
+        make_folder(options.out)
         files.write_mask(target, after.astype(np.int32), palette)
         written = [target]
         if options.overlay:

@@ -7,6 +7,7 @@ from .common import (
     add_command,
     load_model,
     model_file,
+    naming_check,
     prediction_options,
     progress_line,
     refuse_other_classes,
@@ -28,12 +29,6 @@ def add(commands) -> None:
 
 def evaluate(options) -> int:
     """tinyseg eval"""
-    from .. import report
-    from ..data.image import counted
-    from ..evaluate import evaluate, evaluate_objects
-    from ..train.instance import open_set as open_objects_set
-    from ..train.semantic import open_set
-
     settings = settings_of(options.crf, options.model) if options.crf else None
     model, progress = load_model(options), progress_line()
     objects = getattr(model, "task", "semantic") == "instance"
@@ -44,13 +39,26 @@ def evaluate(options) -> int:
     last = model_file(options.model).with_name("last.npz")
     run = options_of(last) if options.data is None and last.is_file() else {}
     data, split = options.data or run.get("data"), options.split or run.get("val_split") or "val"
-    opened = open_objects_set if objects else open_set
+    with naming_check(data):
+        measure(options, model, data, split, settings, progress)
+    return 0
+
+
+def measure(options, model, data: str | None, split: str, settings: dict | None, progress) -> None:
+    """Open the data set, compare the model with it, and tell."""
+    from .. import report
+    from ..data.image import counted
+    from ..evaluate import evaluate, evaluate_objects
+    from ..train import instance, semantic
+
+    objects = getattr(model, "task", "semantic") == "instance"
+    opened = instance.open_set if objects else semantic.open_set
     dataset = opened(argparse.Namespace(data=data, scale=model.info.scale), split)
     refuse_other_classes(model.info.class_names, dataset, data or "the synthetic shapes", options.model)
     progress.say(f"{data or 'synthetic shapes'}, {split}: {counted(len(dataset), 'image')}")
     if objects:
         tell_objects(evaluate_objects(model, dataset, progress, pictures=0, panoptic=True), model, progress)
-        return 0
+        return
     result = evaluate(model, dataset, progress, views(options), boundary=True, pictures=0, crf=settings)
     progress.say(report.class_table(model.info.class_names, result["iou"], result["share"]))
     progress.say(
@@ -63,7 +71,6 @@ def evaluate(options) -> int:
         + (", refined by a dense CRF" if settings is not None else "")
         + (f", resized by {model.info.scale:g}" if model.info.scale != 1 else "")
     )
-    return 0
 
 
 def tell_objects(result: dict, model, progress) -> None:

@@ -4,7 +4,11 @@ import inspect
 import textwrap
 from pathlib import Path
 
-from .common import add_command, count
+from .common import (
+    UsageError,
+    add_command,
+    count,
+)
 
 
 def add(commands) -> None:
@@ -22,6 +26,8 @@ def models(options) -> int:
     from .. import models as known
     from ..nn import no_init
 
+    if len(options.size) > 2:
+        raise UsageError(f"--size {' '.join(map(str, options.size))}: expected one side, or height and width")
     names = known.names() if options.name is None else [options.name]
     for name in names:
         with no_init():

@@ -10,6 +10,7 @@ from .common import (
     add_command,
     also,
     load_model,
+    make_folder,
     model_file,
     not_negative,
     prediction_options,
@@ -47,7 +48,7 @@ def predict(options) -> int:
         return predict_objects(options, model, progress)
     palette = files.palette_of(np.asarray(model.info.palette))
     tell_of_earlier_results(options, OUT, progress)
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     view, soft, unread = views(options), options.probabilities or settings is not None, []
     for path, image in photographs(options.images, model, progress, unread):
         result = predict(model, image, view["tile"], view["overlap"], view["flip"], view["scales"], soft)
@@ -86,7 +87,7 @@ def predict_objects(options, model, progress) -> int:
         raise UsageError("--probabilities and --crf are for classes of pixels; scores of objects are in results.json")
     palette, names, results = files.palette_of(np.asarray(model.info.palette)), model.info.class_names, []
     tell_of_earlier_results(options, OUT, progress)
-    options.out.mkdir(parents=True, exist_ok=True)
+    make_folder(options.out)
     unread = []
     for path, image in photographs(options.images, model, progress, unread):
         found = detect(model, image, options.score)

@@ -1,10 +1,20 @@
 """tinyseg train: its options, their defaults, and what they mean together."""
 
 import argparse
-import shlex
 from pathlib import Path
 
-from .common import UsageError, add_command, count, not_negative, others, positive, progress_line, share, whole
+from .common import (
+    UsageError,
+    add_command,
+    count,
+    naming_check,
+    not_negative,
+    others,
+    positive,
+    progress_line,
+    share,
+    whole,
+)
 
 # What `tinyseg train` does where nothing else is said. None: it depends, see `complete`.
 TRAIN = {
@@ -90,15 +100,11 @@ def add(commands) -> None:
 def train(options) -> int:
     """tinyseg train"""
     options = complete(options)
-    from ..data import DataError
     from ..train import train as run
 
     try:
-        return 0 if run(options, progress_line()) else 130
-    except DataError as error:
-        if options.data is None or not Path(options.data).exists():
-            raise
-        raise DataError(f"{error}; all faults: tinyseg check {shlex.quote(options.data)}") from error
+        with naming_check(options.data):
+            return 0 if run(options, progress_line()) else 130
     except MemoryError as error:
         raise MemoryError(f"{error}; cure: --recompute, or a smaller --batch, --crop, --scale or --width") from error
 

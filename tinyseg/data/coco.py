@@ -242,5 +242,6 @@ def _folder_of(root: Path, split: str, image: dict, file: Path) -> Path:
     places = [root / place.format(split=split) for place in FOLDERS]
     found = next((place for place in places if (place / image["file_name"]).is_file()), None)
     if found is None:
-        raise DataError(f"{file}: '{image['file_name']}' is not in {', '.join(sorted({str(p) for p in places}))}")
+        raise DataError(f"{file}: '{image['file_name']}' is not in {', '.join(sorted({str(p) for p in places}))}; "
+                        "cure: put it there")
     return found

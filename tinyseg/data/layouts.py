@@ -47,7 +47,8 @@ def layout_of(path: str | Path) -> type[Files]:
             return layout
     expected = "; or ".join(layout.expects for layout in (*reversed(LAYOUTS), *OBJECTS))
     if not path.is_dir():
-        raise DataError(f"{path}: no such folder; a data set is a folder with {expected}")
+        what = "a file" if path.exists() else "no such folder"
+        raise DataError(f"{path}: {what}; a data set is a folder with {expected}")
     found = ", ".join(sorted(p.name + "/" * p.is_dir() for p in path.iterdir())[:12]) or "nothing"
     raise DataError(f"{path}: no data set found here; expected {expected}; found {found}")
 

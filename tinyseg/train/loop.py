@@ -207,7 +207,8 @@ def mean_loss(losses: list[float]) -> float:
 
 def headline(row: dict, metrics: dict[str, float]) -> str:
     """The line of an epoch: its loss and the metrics of its validation."""
-    told = "  ".join(f"{name.replace('_', ' ').replace('iou', 'IoU')} {value:.4f}" for name, value in metrics.items())
+    words = {name: name.replace("_", " ").replace("iou", "IoU").replace(" ap", " AP") for name in metrics}
+    told = "  ".join(f"{words[name]} {value:.4f}" for name, value in metrics.items())
     return (
         f"epoch {row['epoch']:3}  step {row['step']:5}  loss {row['train_loss']:.4f}  {told}  "
         f"{report.duration(row['seconds'])}"
