@@ -163,6 +163,18 @@ def test_too_little_memory_comes_with_its_cure(small, tmp_path, capsys):
     assert "cure: --recompute, or a smaller --batch, --crop, --scale or --width" in capsys.readouterr().err
 
 
+def test_a_run_whose_data_moved(small, tmp_path, capsys):
+    run = str(tmp_path / "run")
+    assert main(["train", "--data", str(small), "--width", "2", "--epochs", "1", "--out", run]) == 0
+    small.rename(tmp_path / "moved")
+    assert main(["eval", run]) == main(["train", "--out", run, "--resume", "--epochs", "2"]) == 2
+    error = capsys.readouterr().err
+    assert f"run was trained on {small}, which is not there any more; cure: --data DIR" in error
+    assert f"--resume: the run's data are not in {small}; cure: --data DIR" in error
+    moved = ["--data", str(tmp_path / "moved")]
+    assert main(["eval", run, *moved]) == main(["train", "--out", run, "--resume", "--epochs", "2", *moved]) == 0
+
+
 class Told:
     """A progress line that remembers."""
 

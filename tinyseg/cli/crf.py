@@ -128,6 +128,7 @@ def search(options) -> int:
     """tinyseg crf --search"""
     from ..checkpoint import write_atomically
     from ..data import open as open_data
+    from ..data.image import counted
     from ..predict import predict
     from ..structured.crf_settings import mean_iou, search_crf
 
@@ -147,7 +148,7 @@ def search(options) -> int:
         progress.show(f"predicting {i + 1}/{len(samples)}")
     masks = [s.mask for s in samples]
     plain = mean_iou([p.argmax(-1) for p in opinions], masks, opinions[0].shape[-1])
-    progress.say(f"mean IoU {plain:.4f} on {len(samples)} images without a CRF; trying 27 settings")
+    progress.say(f"mean IoU {plain:.4f} on {counted(len(samples), 'image')} without a CRF; trying 27 settings")
     found = search_crf([s.image for s in samples], opinions, masks)
     for value, settings in found[:5]:
         told = "  ".join(f"{name} {v:g}" for name, v in settings.items())

@@ -1,6 +1,7 @@
 """tinyseg eval: a model measured on a data set."""
 
 import argparse
+from pathlib import Path
 
 from .common import (
     UsageError,
@@ -39,6 +40,8 @@ def evaluate(options) -> int:
     last = model_file(options.model).with_name("last.npz")
     run = options_of(last) if options.data is None and last.is_file() else {}
     data, split = options.data or run.get("data"), options.split or run.get("val_split") or "val"
+    if options.data is None and data and not Path(data).exists():
+        raise UsageError(f"{options.model} was trained on {data}, which is not there any more; cure: --data DIR")
     with naming_check(data):
         measure(options, model, data, split, settings, progress)
     return 0

@@ -141,6 +141,8 @@ def complete(options) -> argparse.Namespace:
     full = argparse.Namespace(**{**base, **given}, command_line=options.command_line)
     demo = full.data is None
     full.data = full.data if demo else str(Path(full.data).resolve())  # `eval` may be called from elsewhere
+    if full.resume and not demo and not Path(full.data).exists():
+        raise UsageError(f"--resume: the run's data are not in {full.data}; cure: --data DIR, where they are now")
     if full.epochs and full.steps and not full.resume:
         raise UsageError("--epochs and --steps: give one of them")
     if demo and full.scale != 1:
