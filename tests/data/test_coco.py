@@ -125,6 +125,32 @@ def test_check(coco):
     assert not found.ok and "annotation 1: bbox is" in str(found) and found.pairs == 1
 
 
+def test_check_of_the_layout_as_it_is_distributed(coco):
+    """annotations/instances_train2017.json + train2017/: found by the split that is in the file's name."""
+    (coco / "annotations").mkdir()
+    (coco / "instances_train.json").rename(coco / "annotations" / "instances_train2017.json")
+    (coco / "images").rename(coco / "train2017")
+    report = check(coco)
+    assert report.ok and report.splits == {"instances_train2017": 2} and len(open_objects(coco, "train")) == 2
+
+
+def test_check_finds_pictures_of_two_splits_and_annotations_of_none(coco):
+    (coco / "instances_val.json").write_text((coco / "instances_train.json").read_text())
+    assert check(coco).problems == {"in two splits": ["a.png", "b.png"]}
+    (coco / "instances_val.json").unlink()
+    report = check(broken(coco, lambda w: w["annotations"][0].update(image_id=77)))
+    assert list(report.problems) == ["annotations"]
+    assert "instances_train.json: 1 annotations are of images that it does not list" in str(report)
+
+
+@pytest.mark.parametrize("what, entry", [("images", {"id": 7}), ("categories", 5), ("annotations", {"id": 1})])
+def test_entries_that_lack_what_they_are_known_by(coco, what, entry):
+    with pytest.raises(DataError, match=f"number 2 of its {what} has no "):
+        Coco(broken(coco, lambda w: w[what].insert(2, entry)), "train")
+    with pytest.raises(DataError, match=f"number 0 of its {what} has no "):
+        Coco(broken(coco, lambda w: w.update({what: 3})), "train")
+
+
 def test_coco_mini(real):
     root = real("coco_mini")
     data = open_objects(root, "val")

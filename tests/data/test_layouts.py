@@ -14,7 +14,7 @@ def test_open_says_what_it_expected_and_what_it_found(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         tinyseg.data.open(tmp_path / "none")
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="no such folder"):
+    with pytest.raises(DataError, match="file: a file; a data set is a folder with"):
         tinyseg.data.open(tmp_path / "file")
 
 

@@ -74,19 +74,38 @@ def test_errors(labelme):
         (labelme / "e.json").write_text(json.dumps(whole))
         return Polygons(labelme, "val")[0]
 
-    with pytest.raises(DataError, match=r"e.json: shape 0: KeyError: 'label'"):
+    with pytest.raises(DataError, match=r"e.json: shape 0: no 'label'; expected"):
         with_shape({"points": [[0, 0], [1, 1], [2, 0]]})
+    with pytest.raises(DataError, match="e.json: shape 0: a circle needs two points"):
+        with_shape({"label": "leaf", "shape_type": "circle", "points": [[4, 4]]})
+    corners = {"label": "leaf", "shape_type": "rectangle", "points": [[9, 2], [9, 8], [3, 8], [3, 2]]}
+    assert with_shape(corners).objects.boxes.tolist() == [[3, 2, 9, 8]]
+    with pytest.raises(DataError, match="e.json: shape 0: list indices"):
+        with_shape([1])
     with pytest.raises(DataError, match="'e': the outline of 'leaf': .*finite"):
         with_shape({"label": "leaf", "points": [[0, 0], [float("nan"), 1], [2, 0]]})
     (labelme / "classes.txt").write_text("background\nbark\n")
     with pytest.raises(DataError, match="no class leaf"):
         Polygons(labelme)
     (labelme / "classes.txt").unlink()
+    whole = (labelme / "b.json").read_text()
+    (labelme / "b.json").write_text(whole[:-9])  # its outlines must not be lost in silence
+    with pytest.raises(DataError, match="b.json: cannot be read as JSON .*mend it"):
+        Polygons(labelme)
+    assert "b.json: cannot be read as JSON" in str(check(labelme))
+    (labelme / "b.json").write_text(whole)
     (labelme / "a.png").unlink()
     with pytest.raises(DataError, match="no image file for a"):
         Polygons(labelme)
     with pytest.raises(DataError, match="no outlines found"):
         Polygons(labelme / "nowhere")
+
+
+@pytest.mark.parametrize("entry", [{"regions": []}, {"filename": "a.jpg", "regions": 5}])
+def test_via_entries_that_lack_something(tmp_path, entry):
+    (tmp_path / "via.json").write_text(json.dumps({"a.jpg1": entry}))
+    with pytest.raises(DataError, match="via.json: 'a.jpg1': no filename, or no list of regions"):
+        Polygons(tmp_path, "all")
 
 
 def test_penn_fudan(tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import rle
 from .files import bare_name
-from .image import channels_of, listed, read_image, voc_palette
+from .image import channels_of, listed, read_image, voc_palette, words
 from .labels import SURVEY, evenly
 from .objects import Objects, objects_of
 from .resample import resize_image, resize_labels
@@ -90,6 +90,11 @@ class Coco:
     def image_path(self, i: int) -> Path:
         """Where the i-th image lies."""
         return self.folder / self.images[i]["file_name"]
+
+    def lost(self) -> int:
+        """How many annotations are of images that the JSON does not list."""
+        listed_ids = {image["id"] for image in self.images}
+        return sum(len(found) for id, found in self.annotations.items() if id not in listed_ids)
 
     def __getitem__(self, i: int) -> Sample:
         entry = self.images[i]
@@ -206,7 +211,7 @@ def write_coco(dataset, path: str | Path, progress=lambda i: None) -> dict:
     try:
         Path(path).write_text(json.dumps(whole))
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error})") from error
+        raise DataError(f"{path}: cannot be written ({words(error)})") from error
     return whole
 
 
@@ -230,10 +235,15 @@ def _parsed(file: Path) -> dict:
     try:
         whole = json.loads(file.read_text())
     except (OSError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read as JSON ({error})") from error
+        raise DataError(f"{file}: cannot be read as JSON ({words(error)})") from error
     missing = [k for k in ("images", "annotations", "categories") if not isinstance(whole, dict) or k not in whole]
     if missing:
         raise DataError(f"{file}: no {', '.join(missing)} in it; expected a COCO data set")
+    for what, keys in (("images", ("id", "file_name")), ("categories", ("id", "name")), ("annotations", ("image_id",))):
+        for i, entry in enumerate(whole[what] if isinstance(whole[what], list) else [None]):
+            if not isinstance(entry, dict) or any(key not in entry for key in keys):
+                raise DataError(f"{file}: number {i} of its {what} has no {' and no '.join(keys)}; expected COCO's "
+                                "annotations")
     return whole
 
 

@@ -192,13 +192,18 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+        raise DataError(f"{path}: cannot be read as UTF-8 text ({words(error)})") from error
 
 
 def listed(values, most: int = 8) -> str:
     """'0, 1, 7 ... (20 in all)': values, colours or names for a message."""
     words = [str(v) for v in np.asarray(values).tolist()]
     return ", ".join(words[:most]) + (f" ... ({len(words)} in all)" if len(words) > most else "")
+
+
+def words(error: Exception) -> str:
+    """What an error says; of one of the system, without its number and the file's name."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def counted(number: int, what: str) -> str:
@@ -238,7 +243,7 @@ def _unreadable(path, error):
         return DataError(f"{path}: no such file")
     if Path(path).is_dir():
         return DataError(f"{path}: is a folder, expected a picture; cure: name its files, such as {path}/*.png")
-    reason = "no picture that Pillow knows" if type(error).__name__ == "UnidentifiedImageError" else str(error)
+    reason = "no picture that Pillow knows" if type(error).__name__ == "UnidentifiedImageError" else words(error)
     return DataError(f"{path}: cannot be read ({reason}): the file is damaged or no image; copy or export it again, "
                      "or take it out of the set")
 

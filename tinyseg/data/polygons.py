@@ -16,7 +16,7 @@ import numpy as np
 from .. import rle
 from .coco import class_map
 from .files import split_names, text_splits, why_empty
-from .image import channels_of, listed, read_image, say, voc_palette
+from .image import channels_of, listed, read_image, say, voc_palette, words
 from .labels import SURVEY, class_file, evenly, read_classes
 from .objects import Objects
 from .resample import resize_image, resize_labels
@@ -124,11 +124,14 @@ class Polygons:
 
 
 def _kind(file: Path) -> str | None:
-    """"labelme", "via" or None, by the beginning of the JSON."""
+    """"labelme", "via" or None, by the beginning of the JSON; None where it is damaged."""
     try:
-        whole = json.loads(file.read_text())
+        return _kind_of(json.loads(file.read_text()))
     except (OSError, ValueError):
         return None
+
+
+def _kind_of(whole) -> str | None:
     if not isinstance(whole, dict):
         return None
     if isinstance(whole.get("shapes"), list):
@@ -141,20 +144,23 @@ def _outlines(path: Path) -> dict[str, tuple[Path | None, list[Outline]]]:
     """The picture and the outlines of each name."""
     found = {}
     for file in sorted(path.glob("*.json")):
-        kind = _kind(file)
-        if kind == "labelme":
+        try:
             whole = json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(f"{file}: cannot be read as JSON ({words(error)}): mend it, or take it away") from error
+        kind = _kind_of(whole)
+        if kind == "labelme":
             image = _image(path, Path(str(whole.get("imagePath") or file.stem).replace("\\", "/")).name, file.stem)
             shapes = [_labelme(shape, f"{file}: shape {i}") for i, shape in enumerate(whole["shapes"])]
             found[file.stem] = image, [s for s in shapes if s]
         elif kind == "via":
-            whole = json.loads(file.read_text())
-            for entry in whole.get("_via_img_metadata", whole).values():
-                regions = entry["regions"].values() if isinstance(entry["regions"], dict) else entry["regions"]
-                where = f"{file}: '{entry['filename']}'"
-                shapes = [_via(region, f"{where}, region {i}") for i, region in enumerate(regions)]
-                stem = Path(entry["filename"]).stem
-                found[stem] = _image(path, entry["filename"], stem), [s for s in shapes if s]
+            for key, entry in whole.get("_via_img_metadata", whole).items():
+                name, regions = entry.get("filename"), entry["regions"]
+                regions = list(regions.values()) if isinstance(regions, dict) else regions
+                if not isinstance(name, str) or not isinstance(regions, list):
+                    raise DataError(f"{file}: {key!r}: no filename, or no list of regions; expected VIA's annotations")
+                shapes = [_via(region, f"{file}: '{name}', region {i}") for i, region in enumerate(regions)]
+                found[Path(name).stem] = _image(path, name, Path(name).stem), [s for s in shapes if s]
     return found
 
 
@@ -173,10 +179,12 @@ def _labelme(shape, where) -> Outline | None:
     try:
         points, kind = np.asarray(shape["points"], float).reshape(-1, 2), shape.get("shape_type", "polygon")
         label = str(shape["label"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{where}: {type(error).__name__}: {error}; expected label, points, shape_type") from error
+        if kind in ("rectangle", "circle") and len(points) < 2:
+            raise ValueError(f"a {kind} needs two points")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{where}: {_why(error)}; expected label, points, shape_type") from error
     if kind == "rectangle":
-        return Outline(label, _rectangle(*points[0], *(points[1] - points[0])))
+        return Outline(label, _rectangle(*points.min(0), *np.ptp(points, axis=0)))  # of two corners, or of four
     if kind == "circle":  # its middle, and a point on it
         radius = float(np.hypot(*(points[1] - points[0])))
         return Outline(label, _ellipse(*points[0], radius, radius, 0))
@@ -200,10 +208,14 @@ def _via(region, where) -> Outline | None:
         if kind == "ellipse":
             sizes = (shape[k] for k in ("cx", "cy", "rx", "ry"))
             return Outline(label, _ellipse(*sizes, shape.get("theta", 0)))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{where}: {type(error).__name__}: {error}; expected VIA's shape_attributes") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{where}: {_why(error)}; expected VIA's shape_attributes") from error
     say(f"{where}: a {kind} has no inside; left out")
     return None
+
+
+def _why(error: Exception) -> str:
+    return f"no {error}" if isinstance(error, KeyError) else str(error)
 
 
 def _rectangle(x, y, width, height):
