@@ -41,14 +41,44 @@ def tile_origin(tile, tiles_h, tiles_w, side, d):
 
 
 @device_function
-def look(table, size, base, n, h, w, d, H, W, C, outside):
-    """Write the addresses of size x size pixels, d apart, from (h, w) of image n; `outside` for those not in it."""
-    first, down, right = base + ((n * H + h) * W + w) * C * 4, d * W * C * 4, d * C * 4
-    whole = 0 <= h and h + (size - 1) * d < H and 0 <= w and w + (size - 1) * d < W
+def next_tile(n, h, w, tiles_h, tiles_w, side, d):
+    """The origin of the tile behind the one of this origin: `tile_origin` without its divisions."""
+    down, right = tiles_h * side * d, tiles_w * side * d
+    w += side * d
+    if w >= right:
+        h, w = h + side * d, w - right
+        if h >= down:  # the next phase
+            h, w = h - down, w + 1
+            if w == d:
+                h, w = h + 1, 0
+                if h == d:
+                    n, h = n + 1, 0
+    return n, h, w
+
+
+@device_function
+def inner(table, size, base, d, W, C):
+    """Write the addresses of size x size pixels, d apart, as a tile sees them that lies at the image's first pixel."""
     for i in range(size):
         for j in range(size):
-            inside = whole or (0 <= h + i * d and h + i * d < H and 0 <= w + j * d and w + j * d < W)
-            table[i * size + j] = first + i * down + j * right if inside else outside
+            table[i * size + j] = base + (i * W + j) * d * C * 4
+
+
+@device_function
+def look(inside, border, size, base, n, h, w, d, H, W, C, outside):
+    """(table, shift) of size x size pixels, d apart, from (h, w) of image n: addresses, and what is to be added to them.
+
+    A tile that lies in the image whole takes those of `inside`, from `inner`. Another writes its own to `border`, with
+    `outside` for the pixels that are not in the image.
+    """
+    first = ((n * H + h) * W + w) * C * 4
+    if 0 <= h and h + (size - 1) * d < H and 0 <= w and w + (size - 1) * d < W:
+        return address(inside), first
+    for i in range(size):
+        for j in range(size):
+            seen = 0 <= h + i * d and h + i * d < H and 0 <= w + j * d and w + j * d < W
+            border[i * size + j] = base + first + (i * W + j) * d * C * 4 if seen else outside
+    return address(border), 0
 
 
 @device_function
@@ -62,16 +92,23 @@ def slices(table, side, base, stride):
 def transform_inputs(V, stride, x, x2, zeros, first, last, origin, N, H, W, C1, C, d, pad_h, pad_w, side, tiles_h,
                      tiles_w):  # fmt: skip
     """V[x, t - origin, :] = B^T d B for tiles t from first to last; slices `stride` floats apart."""
-    pixels, points = np.empty(POINTS, np.int64), np.empty(POINTS, np.int64)
+    points, border = np.empty(POINTS, np.int64), np.empty(POINTS, np.int64)
+    inside, inside2 = np.empty(POINTS, np.int64), np.empty(POINTS, np.int64)
     slices(points, side, V, stride)
+    inner(inside, side + 2, address(x), d, W, C1)
+    inner(inside2, side + 2, address(x2), d, W, C - C1)
+    n, h, w = tile_origin(first, tiles_h, tiles_w, side, d)
     for t in range(first, last):
-        n, h, w = tile_origin(t, tiles_h, tiles_w, side, d)
-        to = (t - origin) * C * 4
-        look(pixels, side + 2, address(x), n, h - pad_h, w - pad_w, d, H, W, C1, address(zeros))
-        transform_input(side, address(pixels), 0, address(points), to, C1, 0, 0)
+        to, top, left = (t - origin) * C * 4, h - pad_h, w - pad_w
+        pixels, shift = look(inside, border, side + 2, address(x), n, top, left, d, H, W, C1, address(zeros))
+        transform_input(side, pixels, shift, address(points), to, C1, 0, 0)
         if C1 < C:
-            look(pixels, side + 2, address(x2), n, h - pad_h, w - pad_w, d, H, W, C - C1, address(zeros))
-            transform_input(side, address(pixels), 0, address(points), to + C1 * 4, C - C1, 0, 0)
+            pixels, shift = look(inside2, border, side + 2, address(x2), n, top, left, d, H, W, C - C1, address(zeros))
+            transform_input(side, pixels, shift, address(points), to + C1 * 4, C - C1, 0, 0)
+        n, h, w = next_tile(n, h, w, tiles_h, tiles_w, side, d)
+    keep(inside)
+    keep(inside2)
+    keep(border)
 
 
 @device_function
@@ -80,14 +117,18 @@ def _transform_outputs(y, y_first, y_channels, M, m_first, m_channels, stride, c
     """y tile t = max(scale * A^T M A + bias, floor) for tiles t from first to last: `channels` of the y_channels of y,
     from channel y_first on; in M they begin at m_first of m_channels; `epilogue`: the address of scale (K,), bias (K,)
     and floor (K,) at the first of them."""
-    pixels, points = np.empty(POINTS, np.int64), np.empty(POINTS, np.int64)
-    nowhere = np.empty(y_channels, np.float32)
+    points, border = np.empty(POINTS, np.int64), np.empty(POINTS, np.int64)
+    inside, nowhere = np.empty(POINTS, np.int64), np.empty(y_channels, np.float32)
     slices(points, side, M + m_first * 4, stride)
+    inner(inside, side, address(y), d, Q, y_channels)
+    n, h, w = tile_origin(first, tiles_h, tiles_w, side, d)
     for t in range(first, last):
-        n, h, w = tile_origin(t, tiles_h, tiles_w, side, d)
-        look(pixels, side, address(y), n, h, w, d, P, Q, y_channels, address(nowhere))
-        transform_output(side, address(points), (t - first) * m_channels * 4, address(pixels), y_first * 4, channels,
+        pixels, shift = look(inside, border, side, address(y), n, h, w, d, P, Q, y_channels, address(nowhere))
+        transform_output(side, address(points), (t - first) * m_channels * 4, pixels, y_first * 4 + shift, channels,
                          epilogue, K * 4)  # fmt: skip
+        n, h, w = next_tile(n, h, w, tiles_h, tiles_w, side, d)
+    keep(inside)
+    keep(border)
     keep(nowhere)
 
 

@@ -10,7 +10,19 @@ from numba import prange
 from ...kernel import device_function, kernel
 from .simd import COLUMNS, ENTRY, ROWS, address, copy_floats, keep, multiply_tile
 from .transforms import transform_filter_gradient, transform_output_gradient
-from .winograd import POINTS, SKEW, SLAB, count_tiles, look, share_of_tiles, slices, tile_origin, transform_inputs
+from .winograd import (
+    POINTS,
+    SKEW,
+    SLAB,
+    count_tiles,
+    inner,
+    look,
+    next_tile,
+    share_of_tiles,
+    slices,
+    tile_origin,
+    transform_inputs,
+)
 
 
 @device_function
@@ -21,9 +33,11 @@ def _gradient_blocks(part, dy, x, x2, zeros, V, D, first, last, panel_first, pan
     points = (side + 2) * (side + 2)
     for row in range(9 * C):
         copy_floats(address(part) + (row * K + panel_first * COLUMNS) * 4, 0, 0, (panel_last - panel_first) * COLUMNS)
-    pixels, d_points = np.empty(POINTS, np.int64), np.empty(POINTS, np.int64)
+    inside, border = np.empty(POINTS, np.int64), np.empty(POINTS, np.int64)
+    d_points = np.empty(POINTS, np.int64)
     sums = np.empty((POINTS, SLAB * COLUMNS + SKEW), np.float32)
     sum_points, taps = np.empty(POINTS, np.int64), np.empty(9, np.int64)
+    inner(inside, side, address(dy), d, Q, K)
     slices(d_points, side, address(D), d_slice)
     slices(sum_points, side, address(sums), SLAB * COLUMNS + SKEW)
     for tap in range(9):
@@ -36,12 +50,13 @@ def _gradient_blocks(part, dy, x, x2, zeros, V, D, first, last, panel_first, pan
         end = min(at + block, N * tiles_h * tiles_w * d * d)
         transform_inputs(address(V), v_slice, x, x2, zeros, at, end, at, N, H, W, C1, C, d, pad_h, pad_w, side, tiles_h,
                          tiles_w)  # fmt: skip
+        n, h, w = tile_origin(at, tiles_h, tiles_w, side, d)
         for t in range(at, end):
-            n, h, w = tile_origin(t, tiles_h, tiles_w, side, d)
-            look(pixels, side, address(dy), n, h, w, d, P, Q, K, address(zeros))
+            pixels, shift = look(inside, border, side, address(dy), n, h, w, d, P, Q, K, address(zeros))
             for p in range(panel_first, panel_last):
                 to = ((p - panel_first) * block + t - at) * COLUMNS * 4
-                transform_output_gradient(side, address(pixels), p * COLUMNS * 4, address(d_points), to, COLUMNS, 0, 0)
+                transform_output_gradient(side, pixels, p * COLUMNS * 4 + shift, address(d_points), to, COLUMNS, 0, 0)
+            n, h, w = next_tile(n, h, w, tiles_h, tiles_w, side, d)
         for slab in range(0, C, SLAB):
             channels = min(SLAB, C - slab)
             for p in range(panel_first, panel_last):
@@ -55,6 +70,8 @@ def _gradient_blocks(part, dy, x, x2, zeros, V, D, first, last, panel_first, pan
                 for c in range(channels):
                     transform_filter_gradient(side, address(sum_points), c * COLUMNS * 4, address(taps),
                                               ((slab + c) * K + p * COLUMNS) * 4, COLUMNS, 0, 0)  # fmt: skip
+    keep(inside)
+    keep(border)
     keep(sums)
 
 
