@@ -66,10 +66,10 @@ def inner(table, size, base, d, W, C):
 
 @device_function
 def look(inside, border, size, base, n, h, w, d, H, W, C, outside):
-    """(table, shift) of size x size pixels, d apart, from (h, w) of image n: addresses, and what is to be added to them.
+    """(table, shift) of size x size pixels, d apart, from (h, w) of image n: addresses, and what to add to each.
 
-    A tile that lies in the image whole takes those of `inside`, from `inner`. Another writes its own to `border`, with
-    `outside` for the pixels that are not in the image.
+    A tile that lies in the image whole takes those of `inside`, made by `inner`. Another writes its own to `border`,
+    with `outside` for the pixels that are not in the image.
     """
     first = ((n * H + h) * W + w) * C * 4
     if 0 <= h and h + (size - 1) * d < H and 0 <= w and w + (size - 1) * d < W:
@@ -343,7 +343,8 @@ def winograd_convolution(device, ys, xs, w, padding, dilation, side, turned=Fals
             device.launch(winograd_panels, *outputs, V, w, epilogue, zeros, U, M, first, last, *sizes, d, side,
                           int(turned), jobs)  # fmt: skip
     else:
-        block = share_of_tiles(tiles, jobs)
+        # more tiles share a pass over filters that outgrow the L2 cache; fewer leave it room for others
+        block = share_of_tiles(tiles, jobs, 2 * ROWS if C * K < MANY_FILTERS else 8 * ROWS)
         U = device.empty((points, C * K + SKEW), x.dtype)
         device.launch(winograd_filters, U, w, C, K, int(turned), side)
         V = device.empty((jobs, points * (block * C + SKEW)), x.dtype)
@@ -357,7 +358,7 @@ def count_tiles(N: int, P: int, Q: int, d: int, side: int) -> int:
     return N * d**2 * -(-P // (side * d)) * -(-Q // (side * d))
 
 
-def share_of_tiles(tiles: int, shares: int) -> int:
-    """How many tiles go through Winograd's steps at a time: about 8 * ROWS, so that `shares` threads get as many."""
-    rounds = max(1, -(-tiles // (shares * 8 * ROWS)))
+def share_of_tiles(tiles: int, shares: int, most: int = 8 * ROWS) -> int:
+    """How many tiles go through Winograd's steps at a time: about `most`, so that `shares` threads get as many."""
+    rounds = max(1, -(-tiles // (shares * most)))
     return max(1, -(-tiles // (shares * rounds * ROWS))) * ROWS
