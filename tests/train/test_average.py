@@ -32,6 +32,19 @@ def test_the_equation(decay):
         assert not np.array_equal(found[name], raw[name])
 
 
+def test_one_launch_for_all_is_the_same(capable):
+    models = [ts.models.create("unet", 2, width=2, seed=0).to(device) for device in ("cpu", capable)]
+    averages = [Average(model, 0.9) for model in models]
+    for t in range(3):
+        for model, average in zip(models, averages):
+            drift(model, t)
+            average.update(t)
+    with averaged(averages[0]), averaged(averages[1]):
+        for name, value in models[0].state_dict().items():
+            np.testing.assert_allclose(models[1].state_dict()[name], value, rtol=1e-5, atol=1e-6)
+    assert averages[0].tables is None and averages[1].tables is not None
+
+
 def test_the_average_goes_on_from_where_it_was_taken_up():
     a, b = (ts.models.create("unet", 2, width=2, seed=seed) for seed in (1, 2))
     first = Average(a, 0.9)

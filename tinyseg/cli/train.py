@@ -44,7 +44,7 @@ def add(commands) -> None:
     add("--val-split", metavar="NAME", help="the split to validate on (val)")
     add("--scale", type=positive, help="resize all images by this factor on reading (1)")
     add("--crop", type=count, nargs=2, metavar=("H", "W"), help="random windows (the first image's size, at most 512)")
-    add("--augment", nargs="+", help="random changes of the training images (flip)",
+    add("--augment", nargs="+", help="random changes of the training images (flip); rot90: quarter turns",
         choices=["none", "flip", "vflip", "rotate", "elastic", "scale", "rot90", "color", "blur"])
     add("--batch", type=count, metavar="N", help="images a step (8, or all where there are fewer)")
     add("--workers", type=whole, metavar="N", help="threads that load images (2)")

@@ -10,6 +10,9 @@ Tarvainen & Valpola, "Mean teachers are better role models", 2017.
 
 from contextlib import contextmanager
 
+import numpy as np
+
+from ..ops.multi_tensor import Tables, sgd_all
 from ..ops.optimizer import descend
 
 
@@ -28,6 +31,7 @@ class Average:
 
     def __init__(self, model, decay: float):
         self.decay, self.states = decay, [*model.parameters(), *model.buffers()]
+        self.tables: Tables | None = None  # for devices on which one launch for all is quicker
         self.restart()
 
     def restart(self) -> None:
@@ -36,10 +40,16 @@ class Average:
 
     def update(self, step: int) -> None:
         """Follow the weights, after step number `step`, counted from 0."""
-        rest = 1 - min(self.decay, (1 + step) / (10 + step))
-        for a, w in zip(self.arrays, self.states):  # descend says a -= lr (g + weight_decay a): here a -= rest (a - w)
+        rest, device = 1 - min(self.decay, (1 + step) / (10 + step)), self.states[0].device
+        # Gradient descent with the gradient a - w is a -= lr (g + weight_decay a) with g = w and both numbers negative
+        if device.has(sgd_all) and all(w.dtype == np.float32 for w in self.states):
+            self.tables = self.tables or Tables(device, tuple(w.size for w in self.states))
+            rows = [self.arrays, [w.data for w in self.states], [None] * len(self.states)]
+            self.tables.update(sgd_all, rows, [(1, -rest, 0, -1, False)] * len(self.states))
+            return
+        for a, w in zip(self.arrays, self.states):
             number = w.dtype.type
-            w.device.launch(descend, a.reshape(-1), w.data.reshape(-1), number(-rest), number(-1), w.size)
+            device.launch(descend, a.reshape(-1), w.data.reshape(-1), number(-rest), number(-1), w.size)
 
     def exchange(self) -> None:
         """Put the average where the weights are, and the weights aside; and back."""
