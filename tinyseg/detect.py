@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .predict import _switch, normalised
+from .predict import evaluating, normalised
 
 
 def detect(model, image, score: float = 0.0, scale: float = 1.0):
@@ -28,15 +28,10 @@ def detect(model, image, score: float = 0.0, scale: float = 1.0):
     own = pixels.shape[:2]
     wanted = tuple(max(1, round(n * info.scale * scale)) for n in own)
     size = shortest_size(wanted, model.min_size, model.max_size)
-    training = [module for module in model.modules() if module.training]
-    _switch(training, False)
-    try:
-        with no_grad():
-            x = tensor(pixels[None], next(iter(model.parameters())).device)
-            if size != own:
-                x = ops.interpolate(x, size=size, mode="bilinear", align_corners=False)
-            found = model(x)[0]
-    finally:
-        _switch(training, True)
+    with evaluating(model), no_grad():
+        x = tensor(pixels[None], next(iter(model.parameters())).device)
+        if size != own:
+            x = ops.interpolate(x, size=size, mode="bilinear", align_corners=False)
+        found = model(x)[0]
     found = found if size == own else found.resized(own)
     return found.take(found.scores >= score) if score > 0 else found

@@ -7,6 +7,8 @@ height needs the memory of one row. A network of valid convolutions, whose outpu
 with its margin mirrored around the tile (the overlap-tile strategy, section 2 of the U-Net paper).
 """
 
+from contextlib import contextmanager
+
 import numpy as np
 
 PIXELS = 1 << 20  # an image of more pixels than this is cut into tiles ...
@@ -41,9 +43,8 @@ def predict(
     tile = (tile, tile) if np.ndim(tile) == 0 else tuple(tile)
     if len(tile) != 2 or min(tile) < 1:
         raise ValueError(f"predict: tile={tile}; expected a side in pixels, or (height, width)")
-    result, training = None, [module for module in model.modules() if module.training]
-    _switch(training, False)  # the others are in evaluation mode and stay there
-    try:
+    result = None
+    with evaluating(model):
         for y, band in _bands(pixels, tile, overlap, lambda part: _probabilities(model, part, flip, scales)):
             if result is None:
                 shape, dtype = (
@@ -51,14 +52,20 @@ def predict(
                 )
                 result = np.empty(shape, dtype)
             result[y : y + len(band)] = band if probabilities else band.argmax(-1)
-    finally:
-        _switch(training, True)
     return result
 
 
-def _switch(modules, training):
-    for module in modules:
-        module.training = training
+@contextmanager
+def evaluating(model):
+    """Inside, all of a model is in evaluation mode; behind it, what was in training is in training again."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def normalised(image, info) -> np.ndarray:
