@@ -66,7 +66,7 @@ def predict(options) -> int:
             written.append(options.out / f"{path.stem}.npz")
             np.savez(written[-1], probabilities=result, class_names=np.array(model.info.class_names))
         share = np.bincount(mask.ravel(), minlength=len(model.info.class_names)) / mask.size
-        seen = [f"{model.info.class_names[k]} {100 * share[k]:.1f} %" for k in np.argsort(-share) if share[k] > 0]
+        seen = [f"{model.info.class_names[k]} {100 * share[k]:.1f} %" for k in np.argsort(-share) if share[k] >= 0.0005]
         size = f"{mask.shape[0]} x {mask.shape[1]} (height x width)"
         progress.say(f"{written[0]}  {size}  {', '.join(seen[:5])}{also(written)}")
     refuse_unread(unread, options.images)
