@@ -48,7 +48,8 @@ def main() -> int:
         confusion.update(ts.predict(model, sample.image), sample.mask)
     result = {"mean_iou": float(confusion.mean_iou()), "pixel_accuracy": float(confusion.pixel_accuracy())}
     result |= {"loss": float(np.mean(losses[-20:])), "steps": options.steps, "width": width}
-    print(json.dumps(result | {"seconds": round(learned, 1), "validation": round(time.monotonic() - began - learned, 1)}))
+    result |= {"seconds": round(learned, 1), "validation": round(time.monotonic() - began - learned, 1)}
+    print(json.dumps(result))
     return 0
 
 
@@ -86,7 +87,7 @@ def learn(model, train, steps: int) -> list[float]:
 
 
 def mirrored(model, images: np.ndarray) -> np.ndarray:
-    """Images as a model of valid convolutions takes them: its margin mirrored around them, then a size that it takes."""
+    """Images as a model of valid convolutions takes them: its margin mirrored around them, up to a size it takes."""
     margin = getattr(model, "margin", 0)
     if not margin:
         return images

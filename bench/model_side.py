@@ -64,9 +64,8 @@ def torch_side(name, images, masks, width):
     import torch
 
     from .twins import twin
-    from .unet_torch import UNet
 
-    model = UNet(CLASSES, width or 64, 4) if name == "unet" else twin(name, CLASSES, width=width or 64)
+    model = twin(name, CLASSES, width=width or own_width(name))
     model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     x = torch.from_numpy(images.transpose(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .twins_vgg import vgg_twin
+from .unet_torch import UNet
 
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
@@ -22,6 +23,10 @@ def twin(name: str, num_classes: int, in_channels: int = 3, width: int = 64) -> 
         return torchvision_segmentation(name, num_classes, aux=False)
     depth = next((depth for depth in DEPTHS if str(depth) in name), None)
     plan = (num_classes, in_channels, width)
+    if name == "unet":
+        return UNet(num_classes, width, 4, in_channels)
+    if name == "unet_paper":
+        return UNetPaper(*plan)
     if name.startswith("refinenet"):
         return RefineNet(depth, *plan)
     if name.startswith("pspnet"):
@@ -169,6 +174,32 @@ class Classifier(nn.Module):
 
 
 # ------------------------------------------------------------------------------------------------------- papers
+
+
+class UNetPaper(nn.Module):
+    """Valid convolutions, the skips cut to what comes from below."""
+
+    def __init__(self, classes, channels, width):
+        super().__init__()
+        widths = [width, 2 * width, 4 * width, 8 * width, 16 * width]
+        box = lambda a, b: nn.Sequential(nn.Conv2d(a, b, 3), nn.ReLU(), nn.Conv2d(b, b, 3), nn.ReLU())  # noqa: E731
+        self.down = nn.ModuleList(box(a, b) for a, b in zip([channels, *widths], widths))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * a, a, 2, 2) for a in widths[:4])
+        self.merge = nn.ModuleList(box(2 * a, a) for a in widths[:4])
+        self.head, self.drop = nn.Conv2d(width, classes, 1), nn.Dropout(0.5)
+
+    def forward(self, x):
+        maps = []
+        for i, box in enumerate(self.down):
+            x = box(x if i == 0 else F.max_pool2d(x, 2))
+            x = self.drop(x) if i > 2 else x
+            maps.append(x)
+        for i in (3, 2, 1, 0):
+            x = self.up[i](x)
+            (h, w), (p, q) = maps[i].shape[2:], x.shape[2:]
+            y, z = (h - p) // 2, (w - q) // 2
+            x = self.merge[i](torch.cat([maps[i][:, :, y : y + p, z : z + q], x], 1))
+        return self.head(x)
 
 
 class PSPNet(nn.Module):
