@@ -43,7 +43,10 @@ class _State(Tensor):
             raise ValueError(f"assign: got shape {values.shape}, expected {self.shape}")
         if home() is not None:
             return
-        self.data = self.device.array(values, self.dtype)
+        if self.device.xp is np:  # into the same memory: there may not be room for a second of a large one
+            self.data[...] = values
+        else:
+            self.data = self.device.array(values, self.dtype)
 
     def move(self, device: Device, dtype) -> None:
         """Go to another device or dtype, staying the same object; a gradient is dropped."""

@@ -1,5 +1,7 @@
 """The steps of the direct algorithm that have a meaning of their own."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -21,12 +23,29 @@ def test_pack_filters(groups, Cg, Kg, transposed):
     run, columns = (Kg, Cg) if transposed else (Cg, Kg)
     count = -(-columns // COLUMNS)
     panels = np.full((groups, count, R * S, run, COLUMNS), np.nan, np.float32)
-    cpu.launch(pack_filters, panels, w, R, S, Cg, K, groups, transposed)
+    cpu.launch(pack_filters, panels, w, R, S, Cg, K, groups, transposed, 0)
     wide = panels.transpose(2, 3, 0, 1, 4).reshape(R, S, run, groups, count * COLUMNS)
     by_group = w.reshape(R, S, Cg, groups, Kg)
     expected = by_group.transpose(0, 1, 4, 3, 2) if transposed else by_group.transpose(0, 1, 2, 3, 4)
     assert np.array_equal(wide[..., :columns], expected)
     assert not wide[..., columns:].any()
+    rest = np.full((groups, count - 1, *panels.shape[2:]), np.nan, np.float32)
+    cpu.launch(pack_filters, rest, w, R, S, Cg, K, groups, transposed, 1)
+    assert np.array_equal(rest, panels[:, 1:])
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_filters_packed_in_slabs_make_the_same_map(monkeypatch, stride):
+    """A panel at a time, to the bit: large filters must not need a second copy of themselves."""
+    x, w, b = (normal(shape, i, np.float32) for i, shape in enumerate([(2, 9, 8, 64), (5, 5, 64, 96), (96,)]))
+    dy, found = normal((2, -(-5 // stride), -(-4 // stride), 96), 3, np.float32), []
+    for slab in (1 << 30, 1):
+        monkeypatch.setattr(sys.modules["tinyseg.ops.conv.conv2d"], "SLAB", slab)
+        tensors = [ts.tensor(a, requires_grad=True) for a in (x, w, b)]
+        y = ts.ops.conv2d(*tensors, stride=stride)
+        y.backward(dy)
+        found.append([y.numpy(), *(t.grad.numpy() for t in tensors)])
+    assert all(np.array_equal(one, other) for one, other in zip(*found))
 
 
 def test_pad_columns():

@@ -147,6 +147,8 @@ def _fills_winograd_tiles(g: Geometry, dtype) -> bool:
     return dtype == np.float32 and three and panels and min(g.P, g.Q) >= 4 * g.dilation[0]
 
 
+SLAB = 32 << 20  # bytes of filters that are packed at a time
+
 # From the best to the one that is always right: whether it fits a geometry and dtype, and the kernels that it needs.
 # A device takes the first that fits and all of whose kernels it has.
 ALGORITHMS = {
@@ -192,8 +194,7 @@ def forward_with_epilogue(device, g: Geometry, xs, w, b=None, exact=False, relu=
     if which == "direct":
         if _thin(g):
             x, g = _merge_taps(device, g, x)
-        panels = _panels(device, g, w, transposed=False)
-        _gather(device, y, x, panels, b, g.x_shape, g.y_shape, g, num=g.stride, den=(1, 1),
+        _gather(device, y, x, w, b, g.x_shape, g.y_shape, g, False, num=g.stride, den=(1, 1),
                 off=(-g.padding[0], -g.padding[1]), inc=g.dilation)  # fmt: skip
     else:
         b = device.zeros((g.K,), x.dtype) if b is None else b.astype(x.dtype, copy=False)
@@ -230,8 +231,7 @@ def backward_to_parts(device, g: Geometry, dy, w, channels, exact=False, b=None)
         b = device.zeros((g.C,), dy.dtype) if b is None else b
         device.launch(add_columns, dx, columns, b, *_numbers(g))
     elif which == "direct":
-        panels = _panels(device, g, w, transposed=True)
-        _gather(device, dx, dy, panels, b, g.y_shape, g.x_shape, g, num=(1, 1), den=g.stride,
+        _gather(device, dx, dy, w, b, g.y_shape, g.x_shape, g, True, num=(1, 1), den=g.stride,
                 off=g.padding, inc=(-g.dilation[0], -g.dilation[1]))  # fmt: skip
     else:
         b = device.zeros((g.C,), dy.dtype) if b is None else b.astype(dy.dtype, copy=False)
@@ -353,27 +353,29 @@ def _columns(device, g: Geometry, dy, w):
     return forward(device, pixelwise, dy, filters)
 
 
-def _panels(device, g: Geometry, w, transposed: bool):
-    columns, run = (g.C, g.K) if transposed else (g.K, g.C)
-    count = -(-(columns // g.groups) // COLUMNS)
-    panels = device.empty((g.groups, count, g.R * g.S, run // g.groups, COLUMNS), w.dtype)
+def _gather(device, out, a, w, b, a_shape, out_shape, g: Geometry, transposed: bool, num, den, off, inc) -> None:
+    """out of a and the filters (transposed: of the adjoint map), packed a slab of output channels after the other."""
     w = w.reshape(g.w_shape)  # merged taps are the same numbers in the same order
-    device.launch(pack_filters, panels, w, g.R, g.S, g.C // g.groups, g.K, g.groups, transposed)
-    return panels
-
-
-def _gather(device, out, a, panels, b, a_shape, out_shape, g: Geometry, num, den, off, inc) -> None:
-    groups, count, run = panels.shape[0], panels.shape[1], panels.shape[3]
-    start = device.zeros((groups, count * COLUMNS), out.dtype)
+    columns, run = (g.C, g.K) if transposed else (g.K, g.C)
+    columns, run, taps = columns // g.groups, run // g.groups, g.R * g.S
+    count = -(-columns // COLUMNS)
+    start = device.zeros((g.groups, count * COLUMNS), out.dtype)
     if b is not None:
-        start[:, : out_shape[3] // groups] = b.reshape(groups, -1)
+        start[:, :columns] = b.reshape(g.groups, -1)
     zeros = device.zeros((max(a.shape[3], run),), out.dtype)
-    pixels = _pixels_in_cache(run, 48 * ROWS)
-    if panels.nbytes > 4 << 20:  # filters that outgrow the caches are read once by each thread, not once a block
+    pixels, panel = _pixels_in_cache(run, 48 * ROWS), 4 * taps * run * COLUMNS
+    if g.groups * count * panel > 4 << 20:  # filters that outgrow the caches are read once by each thread
         pixels = max(pixels, min(2048, a_shape[0] * out_shape[1] * out_shape[2] // (den[0] * den[1] * device.threads)))
     block = -(-pixels // ROWS) * ROWS
-    device.launch(gather_tiles, out.reshape(-1), a, panels, start, zeros, *a_shape[:3], a.shape[3], *out_shape[1:],
-                  g.R, g.S, groups, *num, *den, *off, *inc, block)  # fmt: skip
+    in_slabs = g.groups == 1 and columns % COLUMNS == 0  # those of FCN's fc6, packed, would be 400 MB
+    slab = max(1, SLAB // panel) if in_slabs else count
+    for first in range(0, count, slab):
+        size = min(slab, count - first)
+        panels = device.empty((g.groups, size, taps, run, COLUMNS), w.dtype)
+        device.launch(pack_filters, panels, w, g.R, g.S, g.C // g.groups, g.K, g.groups, transposed, first)
+        of = first * COLUMNS
+        device.launch(gather_tiles, out.reshape(-1)[of:], a, panels, start.reshape(-1)[of:], zeros, *a_shape[:3],
+                      a.shape[3], *out_shape[1:], g.R, g.S, g.groups, *num, *den, *off, *inc, block)  # fmt: skip
 
 
 def _pixels_in_cache(channels: int, most: int) -> int:

@@ -23,11 +23,11 @@ SELDOM = 12  # times that a panel of dy is read: up to here it is read where it 
 
 
 @kernel
-def pack_filters(panels, w, R, S, C, K, groups, transposed):
+def pack_filters(panels, w, R, S, C, K, groups, transposed, skipped):
     """Filters w (R,S,C,K) as panels (groups, count, R*S, run, COLUMNS), zero beyond the last channel.
 
-    Columns are output channels k and the run is c; transposed, columns are c and the run is k. Parallel over taps and
-    panels.
+    Columns are output channels k and the run is c; transposed, columns are c and the run is k. Those of so many
+    skipped panels of each group are left out. Parallel over taps and panels.
     """
     Kg = K // groups
     count, run = panels.shape[1], panels.shape[3]
@@ -36,7 +36,7 @@ def pack_filters(panels, w, R, S, C, K, groups, transposed):
         g, rest = job // (count * taps), job % (count * taps)
         at, tap = rest // taps, rest % taps
         r, s = tap // S, tap % S
-        first = at * COLUMNS
+        first = (skipped + at) * COLUMNS
         if transposed:
             width = min(COLUMNS, C - first)
             blocks = run // LANES * LANES if width == COLUMNS else 0
