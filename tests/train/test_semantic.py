@@ -168,10 +168,14 @@ def test_auxiliary_logits_join_the_loss_by_their_weight(monkeypatch):
     assert task.loss(model.eval(), batch).item() == pytest.approx(first, rel=1e-5)
 
 
-def test_a_recipe_freezes_batch_norm_and_sets_the_normalisation(monkeypatch):
+def test_a_recipe_freezes_batch_norm_and_sets_the_normalisation(monkeypatch, tmp_path):
     monkeypatch.setitem(ts.models.MODELS, "unet", WithAuxiliary)
     task = semantic.Semantic(options(recipe="paper", steps=1, batch=2))
-    assert task.make_model().norm.frozen and task.mean == semantic.MEAN
+    assert not task.make_model().norm.frozen and task.mean == semantic.MEAN  # of weights that were never trained
+    path = tmp_path / "weights.npz"
+    ts.save(path, task.make_model())
+    task = semantic.Semantic(options(recipe="paper", steps=1, batch=2, init=str(path)))
+    assert task.make_model().norm.frozen
     task = semantic.Semantic(options(recipe="paper", model="fcn8s", steps=1, batch=2, lr=None, weight_decay=None))
     assert task.mean == ts.models.recipe("fcn8s").mean and task.std == (1 / 255,) * 3
     assert task.options.lr == pytest.approx(1e-14 * 2 * 64 * 64)
@@ -185,7 +189,7 @@ def test_statistics_are_computed_by_one_pass_before_validation(monkeypatch):
         task.options, task.train_set, semantic.augmentation(task.options, (64, 64), *[(0.5,) * 3] * 2)
     )
     model = task.make_model()
-    model.late.frozen = False
+    model.norm.freeze()
     task.validate(model, Progress(io.StringIO()))
     assert model.late.running_mean.numpy().any() and not model.norm.running_mean.numpy().any()
 

@@ -72,8 +72,10 @@ class Semantic(Task):
         model.info = Info(self.names, palette, list(self.mean), list(self.std), self.options.scale)
         if self.options.init and not self.options.resume:
             begin_with(model, self.options.init)
-        if self.recipe:
+        if self.recipe and self.options.init:
             self.recipe.prepare(model)
+        elif self.recipe and self.recipe.pretrained:
+            log.info(begins_with_nothing(self.recipe))
         if self.options.recompute:
             recompute_blocks(model)
         return model
@@ -159,7 +161,11 @@ def crop_of(options: Namespace, dataset) -> tuple[int, int]:
     if options.crop is None:
         return tuple(min(n, 512) for n in dataset[0].image.shape[:2])
     if options.data is None and any(want > have for want, have in zip(options.crop, dataset.size)):
-        raise TrainError(f"--crop {_sides(options.crop)}: the synthetic shapes are {_sides(dataset.size)} pixels large")
+        have = _sides(dataset.size)
+        raise TrainError(
+            f"--crop {_sides(options.crop)}{' of the recipe' if options.recipe else ''}: the synthetic shapes are {have} "
+            f"pixels large; cure: --crop {have}, or --data DIR"
+        )
     return tuple(options.crop)
 
 
@@ -211,6 +217,16 @@ def make_model(options: Namespace, classes: int, channels: int):
     """The model by name, its width if one is given."""
     width = {} if options.width is None else {"width": options.width}
     return models.create(options.model, num_classes=classes, in_channels=channels, seed=options.seed, **width)
+
+
+def begins_with_nothing(recipe: models.Recipe) -> str:
+    """What a run from scratch leaves out of a recipe. Batch norms that are frozen before their statistics were ever
+    measured normalise nothing, and in a hundred layers the activations grow without bound: they are trained."""
+    trained = ", and trains the batch norms that the paper kept frozen" * recipe.frozen_batch_norm
+    return (
+        f"--recipe paper: the paper began with {recipe.pretrained}; this run begins with nothing{trained} "
+        "(--init WEIGHTS does as the paper)"
+    )
 
 
 def begin_with(model, path: str) -> None:
