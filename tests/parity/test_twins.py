@@ -13,7 +13,10 @@ from tinyseg import nn
 torch = pytest.importorskip("torch")
 twins = pytest.importorskip("bench.twins", reason="bench/ is not beside the tests")
 
+SIZES = {"unet": (48, 32), "unet_paper": (188, 204)}  # others: (49, 34)
 NAMES = [
+    "unet",
+    "unet_paper",
     "fcn32s",
     "fcn16s",
     "fcn8s",
@@ -72,7 +75,7 @@ def test_equal_logits_and_gradients(name):
     missing, unexpected = theirs.load_state_dict(tensors(ts.interop.to_torch(ours)), strict=False)
     assert not unexpected and all(key.endswith("num_batches_tracked") for key in missing)
     without_dropout(ours, theirs)
-    x = np.random.default_rng(0).standard_normal((2, 49, 34, 3)).astype(np.float32)
+    x = np.random.default_rng(0).standard_normal((2, *SIZES.get(name, (49, 34)), 3)).astype(np.float32)
     with ts.no_grad(), torch.no_grad():
         close(ours.eval()(ts.tensor(x)).numpy(), last(theirs.eval()(first(x))), 1e-4)
 

@@ -139,7 +139,8 @@ class FCN32s(FCN):
 class FCN16s(FCN):
     """FCN-16s: with the score of pool4. Begin from an FCN-32s.
 
-    134,357,354 parameters for 21 classes, 134,815,994 with upsampling="dense"; the default learns 7,056 of those.
+    134,364,410 parameters for 21 classes, 7,056 of them in the upsampling between: 134,357,354 with upsampling="fixed",
+    where it learns nothing, 134,815,994 with "dense".
 
     Shapes: (N,H,W,in_channels) float, any H and W -> logits (N,H,W,num_classes).
 
@@ -168,8 +169,8 @@ class FCN16s(FCN):
 class FCN8s(FCN):
     """FCN-8s: with the scores of pool4 and pool3. Begin from an FCN-16s.
 
-    134,362,751 parameters for 21 classes; 134,489,759 with upsampling="dense", 134,368,799 "depthwise"; the default
-    learns 14,112 in the upsamplings between.
+    134,376,863 parameters for 21 classes, 14,112 of them in the upsamplings between: 134,362,751 with
+    upsampling="fixed", where those learn nothing, 134,489,759 with "dense", 134,368,799 with "depthwise".
 
     Shapes: (N,H,W,in_channels) float, any H and W -> logits (N,H,W,num_classes).
 
