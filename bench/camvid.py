@@ -10,7 +10,6 @@ images (at the same size), the mean loss of the last 20 steps, and seconds.
 """
 
 import argparse
-import inspect
 import json
 import sys
 import time
@@ -22,7 +21,7 @@ from tinyseg.checkpoint import Info
 from tinyseg.data import Loader, transforms
 from tinyseg.models.fcn import FCN
 
-from .model_side import several
+from .model_side import own_width, several
 
 MEAN, STD = (0.41, 0.42, 0.43), (0.30, 0.31, 0.30)  # of CamVid's training images
 SCALE, BATCH, LR = 0.25, 4, 1e-3
@@ -55,9 +54,8 @@ def main() -> int:
 
 def width_of(name: str) -> int:
     """A quarter or an eighth of the model's own width, see the head of the file."""
-    cls = ts.models.MODELS[name]
-    pads_much = issubclass(cls, FCN | ts.models.DilatedFrontend)
-    return inspect.signature(cls).parameters["width"].default // (8 if pads_much else 4)
+    pads_much = issubclass(ts.models.MODELS[name], FCN | ts.models.DilatedFrontend)
+    return own_width(name) // (8 if pads_much else 4)
 
 
 def learn(model, train, steps: int) -> list[float]:

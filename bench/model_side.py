@@ -3,10 +3,13 @@
     python -m bench.model_side tinyseg|torch NAME SIZE BATCH WIDTH ROUNDS          WIDTH 0: the paper's
 
 Prints a line of JSON: milliseconds of a prediction (one image) and of a training step (the batch, with SGD), the best
-of ROUNDS, and the bytes that the process had at most after the predictions and after the steps.
+of ROUNDS, the bytes that the process had at most after the predictions and after the steps, and whether kernels had to
+be compiled, whose memory is in these.
 """
 
+import inspect
 import json
+import logging
 import sys
 import time
 
@@ -20,10 +23,32 @@ def main(library: str, name: str, size: int, batch: int, width: int, rounds: int
     rng = np.random.default_rng(0)
     images = rng.standard_normal((batch, size, size, 3)).astype(np.float32)
     masks = rng.integers(0, CLASSES, (batch, size, size)).astype(np.int32)
+    compiling = Compiling()
     step, predict = {"tinyseg": tinyseg_side, "torch": torch_side}[library](name, images, masks, width)
     result = {"size": size, "batch": batch, "predict": best(predict, rounds), "predict_peak": most_memory()}
     result |= {"step": best(step, rounds), "step_peak": most_memory()}
-    print(json.dumps(result))
+    print(json.dumps(result | {"compiled": compiling.seen}))
+
+
+class Compiling(logging.Handler):
+    """Whether tinyseg has said that it compiles a kernel."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = False
+        log = logging.getLogger("tinyseg")
+        log.addHandler(self)
+        log.setLevel(logging.INFO)
+
+    def emit(self, record):
+        self.seen |= record.getMessage().startswith("compiling")
+
+
+def own_width(name: str) -> int:
+    """The width of a model where none is given."""
+    import tinyseg as ts
+
+    return inspect.signature(ts.models.MODELS[name]).parameters["width"].default
 
 
 def best(call, rounds: int) -> float:
@@ -69,11 +94,12 @@ def torch_side(name, images, masks, width):
     model = model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
     x = torch.from_numpy(images.transpose(0, 3, 1, 2)).contiguous(memory_format=torch.channels_last)
-    target = torch.from_numpy(masks).long()
+    entropy = torch.nn.functional.cross_entropy
 
     def step():
         model.train()
-        loss = sum(torch.nn.functional.cross_entropy(logits, target) for logits in several(model(x)))
+        y = several(model(x))
+        loss = sum(entropy(logits, torch.from_numpy(middle(masks, logits.shape[2:])).long()) for logits in y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -163,8 +163,8 @@ def crop_of(options: Namespace, dataset) -> tuple[int, int]:
     if options.data is None and any(want > have for want, have in zip(options.crop, dataset.size)):
         have = _sides(dataset.size)
         raise TrainError(
-            f"--crop {_sides(options.crop)}{' of the recipe' if options.recipe else ''}: the synthetic shapes are {have} "
-            f"pixels large; cure: --crop {have}, or --data DIR"
+            f"--crop {_sides(options.crop)}: the synthetic shapes are {have} pixels large; cure: --crop {have}, or "
+            "--data DIR"
         )
     return tuple(options.crop)
 
