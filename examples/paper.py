@@ -68,13 +68,13 @@ def mean_iou(masks) -> float:
     return 100 * confusion.mean_iou()
 
 
-def beside(rows: list[tuple[str, str, str]], differs: list[str]) -> None:
+def beside(rows: list[tuple[str, str, str]], differs: list[str], data: str = DATA) -> None:
     """The table: what, the paper's figure, this run's; then what differs between the two."""
     width = max(len(what) for what, _, _ in rows)
     print(f"\n{'mean IoU, %':{width}}  {'paper':>8}  {'this run':>8}")
     for what, paper, here in rows:
         print(f"{what:{width}}  {paper:>8}  {here:>8}")
-    print("what differs: " + "; ".join([DATA, *differs]))
+    print("what differs: " + "; ".join([data, *differs]))
 
 
 def picture(path: str, masks) -> None:
