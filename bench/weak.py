@@ -18,25 +18,25 @@ import tinyseg as ts
 from tinyseg.cli import main
 from tinyseg.data import Shapes
 
-TAGS = ["--supervision", "tags", "--method"]
-AFFINITY = ["--crf-weight", "1"]
+SCRIBBLES, BOXES, TAGS = (["--supervision", kind, "--method"] for kind in ("scribbles", "boxes", "tags"))
+WHOLE, HALF, SPOT = (["--length", part] for part in ("1", "0.5", "0"))
 # name: (labels made with these options of `weaken`, options of `train`)
 ROWS = {
     "masks": ([], []),
-    "scribbles 1.0, partial cross-entropy": (["--length", "1"], ["--supervision", "scribbles", "--method", "pce"]),
-    "scribbles 1.0, dense CRF loss": (["--length", "1"], ["--supervision", "scribbles", "--method", "crf"]),
-    "scribbles 1.0, ScribbleSup": (["--length", "1"], ["--supervision", "scribbles", "--method", "scribblesup"]),
-    "scribbles 0.5, ScribbleSup": (["--length", "0.5"], ["--supervision", "scribbles", "--method", "scribblesup"]),
-    "scribbles 0, ScribbleSup": (["--length", "0"], ["--supervision", "scribbles", "--method", "scribblesup"]),
-    "boxes, Bbox-Rect": ([], ["--supervision", "boxes", "--method", "rect"]),
-    "boxes, Bbox-EM-Fixed": ([], ["--supervision", "boxes", "--method", "box_em"]),
-    "boxes, Bbox-Seg": ([], ["--supervision", "boxes", "--method", "seg"]),
+    "scribbles, ScribbleSup": (WHOLE, [*SCRIBBLES, "scribblesup"]),
+    "scribbles of half the length, ScribbleSup": (HALF, [*SCRIBBLES, "scribblesup"]),
+    "spots, ScribbleSup": (SPOT, [*SCRIBBLES, "scribblesup"]),
+    "boxes, Bbox-Rect": ([], [*BOXES, "rect"]),
+    "boxes, Bbox-EM-Fixed": ([], [*BOXES, "box_em"]),
+    "boxes, Bbox-Seg": ([], [*BOXES, "seg"]),
     "tags, MIL": ([], [*TAGS, "mil"]),
-    "tags, EM-Adapt": ([], [*TAGS, "em_adapt"]),
     "tags, CCNN": ([], [*TAGS, "ccnn"]),
-    "tags, EM-Adapt + dense CRF loss": ([], [*TAGS, "em_adapt", *AFFINITY]),
-    "tags, CCNN + dense CRF loss": ([], [*TAGS, "ccnn", *AFFINITY]),
-    "tags and every eighth mask, CCNN": ([], [*TAGS, "ccnn", "--masked", "eighth"]),
+    "tags, CCNN, what is there is large": ([], [*TAGS, "ccnn_hard"]),
+    "tags, EM-Adapt": ([], [*TAGS, "em_adapt"]),
+    "tags, and every eighth image's mask, EM-Adapt": ([], [*TAGS, "em_adapt", "--masked", "eighth"]),
+    "scribbles, partial cross-entropy": (WHOLE, [*SCRIBBLES, "pce"]),
+    "scribbles, dense CRF loss": (WHOLE, [*SCRIBBLES, "crf"]),
+    "spots, dense CRF loss": (SPOT, [*SCRIBBLES, "crf"]),
 }
 CRF = dict(gaussian_sxy=1, gaussian_weight=3, bilateral_sxy=20, bilateral_srgb=13, bilateral_weight=5)
 
@@ -63,8 +63,9 @@ def run(name: str, options) -> dict:
     else:
         train = [str(len(train_set(options)) // 8) if word == "eighth" else word for word in train]
         command = ["train", "--out", str(folder), *train, *options.budget.split()]
+        command += ["--crf-sxy", "20"] * ("crf" in train)
         if options.data is None:
-            command += ["--scribble-width", "2", "--crf-sxy", "20"] + ["--scribble-length", *weaken[1:]] * bool(weaken)
+            command += ["--scribble-width", "2", "--scribble-length", *weaken[1:]] * bool(weaken)
         else:
             command += ["--data", options.data, "--scale", str(options.scale)]
             if "--supervision" in train:

@@ -58,6 +58,33 @@ def test_rect_and_em_fixed_are_cross_entropy(device, seed):
     assert losses.bbox_em_fixed(t, boxes).item() == pytest.approx(ts.ops.cross_entropy(ts.tensor(x), em).item())
 
 
+@given(seeds)
+def test_without_a_background(device, seed):
+    """Pixels are of a class whose boxes cover them; what no box covers is unknown, and has no gradient but of pairs."""
+    x, boxes = drawn(seed)
+    em = np.full((2, H, W), 255, np.int32)
+    for n, y, z in np.ndindex(2, H, W):
+        scores = {int(b[4]): x[n, y, z, int(b[4])] for b in boxes[n] if covers(b, y, z)}
+        em[n, y, z] = max(scores, key=scores.get, default=255)
+    found = losses.bbox_em_fixed(ts.tensor(x, device), boxes, background=None)
+    assert found.item() == pytest.approx(ts.ops.cross_entropy(ts.tensor(x), em).item())
+    images = np.random.default_rng(seed).integers(0, 256, (2, H, W, 3), dtype=np.uint8)
+    for n in range(2):
+        mask = segment_boxes(images[n], boxes[n], K, None)
+        assert np.array_equal(mask == 255, box_masks(boxes[n], (H, W), None) == 255)
+        for y, z in np.argwhere(mask != 255):
+            assert mask[y, z] in {int(b[4]) for b in boxes[n] if covers(b, y, z)}
+    outside = np.stack([box_masks(b, (H, W), None) == 255 for b in boxes])
+    t = ts.tensor(x, device, requires_grad=True)
+    boxinst(t, [b[:1] for b in boxes], images, pairwise=0, background=None).backward()
+    k = [int(b[0, 4]) for b in boxes]
+    assert np.isfinite(t.grad.numpy()).all() and outside.any()
+    inside = ~np.stack([box_masks(b[:1], (H, W), None) == 255 for b in boxes])
+    away = losses.bbox_rect(ts.tensor(x, device), [b[:1] for b in boxes], background=None).item()
+    labels = np.where(inside, np.array(k)[:, None, None], 255)
+    assert away == pytest.approx(ts.ops.cross_entropy(ts.tensor(x), labels.astype(np.int32)).item())
+
+
 def test_the_core_of_a_box_has_its_share_of_the_area():
     core = box_masks(np.array([[10, 20, 60, 100, 1.0]]), (120, 90), None, core=0.2) == 1
     assert core.sum() == pytest.approx(0.2 * 50 * 80, rel=0.05)

@@ -12,7 +12,7 @@ from tinyseg.losses.constraints import Constraints, project
 from tinyseg.losses.image_labels import adapt
 
 K = 4
-EVERY = {"mil": losses.mil, "em_fixed": losses.em_fixed, "em_adapt": losses.em_adapt, "ccnn": losses.ccnn}
+EVERY = {name: getattr(losses, name) for name in ("cam", "mil", "em_fixed", "em_adapt", "ccnn")}
 
 
 def drawn(seed, shape=(2, 4, 5), classes=K):
@@ -42,6 +42,20 @@ def test_mil_is_the_best_pixel_of_each_class(device, seed):
         log_p = np.log(softmax(x[n])).reshape(-1, K)
         expected -= np.mean([log_p[:, k].max() for k in np.flatnonzero(present)]) / len(tags)
     assert losses.mil(ts.tensor(x, device), tags).item() == pytest.approx(expected)
+
+
+@given(seeds, st.sampled_from([0, 2, None]))
+def test_cam_is_binary_cross_entropy_of_mean_scores(device, seed, background):
+    x, tags = drawn(seed)
+    tags[1] = False  # an image without tags says nothing
+    values = []
+    for k in set(range(K)) - {background}:
+        z = x[0, :, :, k].mean() - (0 if background is None else x[0, :, :, background].mean())
+        p = 1 / (1 + np.exp(-z))
+        values.append(-np.log(p if tags[0, k] else 1 - p))
+    loss = losses.cam(ts.tensor(x, device), tags, background=background)
+    assert loss.item() == pytest.approx(np.mean(values))
+    ts.gradcheck(lambda t: losses.cam(t, tags, background=background), x, device=device)
 
 
 @given(seeds)

@@ -60,7 +60,7 @@ def test_half_precision(few, tmp_path, kind, method):
 
 
 def test_the_loss_of_a_mix_is_the_mean_over_its_images(few, tmp_path):
-    task = weak(tmp_path, "tags", masked=4)
+    task = weak(tmp_path, "tags", masked=4, method=["ccnn"], warm_start=0.0)
     model = task.make_model().eval()
     batch = next(iter(task.loader))
     assert {"masks", "tags"} == set(batch.supervision)
@@ -114,10 +114,34 @@ def test_the_task_is_chosen_by_the_supervision(few, tmp_path):
     assert type(task_of(options(supervision=["tags"], epochs=1, out=str(tmp_path)))).__name__ == "WeaklySupervised"
 
 
+@pytest.mark.parametrize("kind, method", [("tags", "mil"), ("boxes", "box_em")])
+def test_methods_that_ask_the_network_begin_with_what_needs_no_answer(few, tmp_path, kind, method):
+    """Half of the steps unless told otherwise; none where weights are given."""
+    task = weak(tmp_path, kind, method=[method])
+    model, steps = task.make_model().eval(), 2 * len(task.loader)
+    batch = next(task.loader.batches(0))
+    logits = model(ts.tensor(batch.images))
+    if kind == "tags":
+        easy, own = ts.losses.cam(logits, np.stack(batch.tags)), ts.losses.mil(logits, np.stack(batch.tags))
+    else:
+        masks = [ts.losses.segment_boxes(image, boxes, 6) for image, boxes in zip(raw(task, batch), batch.boxes)]
+        easy, own = ts.losses.cross_entropy(logits, np.stack(masks)), ts.losses.bbox_em_fixed(logits, batch.boxes)
+    assert task.warm_until == steps // 2
+    found = [task.loss(model, batch).item() for _ in range(steps)]
+    assert found == pytest.approx([easy.item()] * (steps // 2) + [own.item()] * (steps - steps // 2), rel=1e-4)
+    assert weak(tmp_path, kind, method=[method], init="weights.npz").warm_until == 0
+    assert weak(tmp_path, kind, method=[method], warm_start=1.0).warm_until == steps
+
+
+def raw(task, batch):
+    """The images of a batch before they were normalised."""
+    return np.round(255 * (batch.images * np.float32(task.std) + np.float32(task.mean))).astype(np.uint8)
+
+
 def test_methods():
     chosen = methods_of(options(supervision=["points", "tags"], method=["em_adapt"]))
     assert chosen == {"scribbles": "crf", "boxes": "seg", "tags": "em_adapt"}
-    with pytest.raises(TrainError, match="--method rect: not a method for --supervision tags; there are ccnn, em_ad"):
+    with pytest.raises(TrainError, match="--method rect: not a method for --supervision tags; there are em_ad"):
         methods_of(options(supervision=["tags"], method=["rect"]))
 
 
@@ -148,7 +172,7 @@ def test_options_that_make_no_sense(words, message, capsys):
     [
         {"supervision": ["scribbles"], "crf_sxy": 9.0, "scribble_width": 2},
         {"supervision": ["boxes", "points"], "method": ["rect", "pce"], "crf_weight": 1.0, "crf_pool": 1},
-        {"supervision": ["tags", "points"], "method": ["scribblesup"], "tag_pool": 2, "turns": 2},
+        {"supervision": ["tags", "points"], "method": ["scribblesup", "ccnn"], "tag_pool": 2, "turns": 2},
     ],
 )
 def test_options_that_are_looked_at(words):

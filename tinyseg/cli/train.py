@@ -24,7 +24,7 @@ TRAIN = {
     "loss": "cross_entropy", "seed": 0, "out": None, "save_every": 60.0, "resume": False, "amp": None,
     "cache": 1.0, "border_weights": False, "supervision": ["masks"], "method": None, "labels": None, "masked": 0,
     "turns": 3, "scribble_length": 1.0, "scribble_width": 3, "crf_weight": None, "crf_sxy": 100.0, "crf_srgb": 15.0,
-    "crf_pool": 2, "tag_pool": 4, "recipe": None, "init": None, "recompute": False, "average": None,
+    "crf_pool": 2, "tag_pool": 4, "warm_start": None, "recipe": None, "init": None, "recompute": False, "average": None,
     "validate_every": 1,
 }  # fmt: skip
 # what may differ from before on --resume
@@ -64,7 +64,7 @@ def add(commands) -> None:
     add("--labels", metavar="DIR", help="the folder with scribbles/, points/, boxes.json, tags.txt (--data's)")
     add("--masked", type=whole, metavar="N", help="so many images, evenly spread, use their masks all the same (0)")
     add("--method", nargs="+", help="scribbles: crf, pce, ncut, scribblesup; boxes: seg, rect, box_em, boxinst; tags: "
-        "ccnn, em_adapt, em_fixed, mil (the first of each kind)")
+        "em_adapt, ccnn, ccnn_hard, em_fixed, mil (the first of each kind)")
     add("--turns", type=count, metavar="N", help="of scribblesup, labels and network in alternation (3)")
     add("--scribble-length", type=not_negative, metavar="PART", help="of the scribbles on the synthetic shapes (1)")
     add("--scribble-width", type=count, metavar="PIXELS", help="of the scribbles on the synthetic shapes (3)")
@@ -74,6 +74,8 @@ def add(commands) -> None:
     add("--crf-srgb", type=positive, metavar="LEVELS", help="how unlike colours may be for it, of 255 (15)")
     add("--crf-pool", type=count, metavar="N", help="it looks at images coarser by this factor (2)")
     add("--tag-pool", type=count, metavar="N", help="ccnn solves for labels on a map coarser by this factor (4)")
+    add("--warm-start", type=not_negative, metavar="PART",
+        help="of the steps, in which tags teach what an image shows, and box_em begins as seg (0.5; with --init 0)")
     add("--optimizer", choices=["sgd", "adam", "adamw"], help="(adamw)")
     add("--lr", type=positive, help="learning rate (0.001; 0.01 with sgd; 0.004 for the shapes)")
     add("--schedule", choices=["constant", "poly", "cosine", "step"],
@@ -191,6 +193,8 @@ def check_supervision(full: argparse.Namespace) -> None:
         raise UsageError("--labels needs --data; the weak labels of the synthetic shapes are made from their masks")
     if full.scribble_length > 1:
         raise UsageError(f"--scribble-length {full.scribble_length:g}: expected a part of the whole scribble, 0 to 1")
+    if (full.warm_start or 0) > 1:
+        raise UsageError(f"--warm-start {full.warm_start:g}: expected a part of the steps, 0 to 1")
     if weak and full.border_weights:
         raise UsageError("--border-weights need the masks of all images; cure: --supervision masks")
     if full.labels:
@@ -199,7 +203,7 @@ def check_supervision(full: argparse.Namespace) -> None:
 
 def check_use(full: argparse.Namespace, given: dict) -> None:
     """UsageError where an option is given that none of the methods in use looks at."""
-    from ..train.weak import methods_of
+    from ..train.weak import ASKING, methods_of
 
     kinds = {"scribbles" if kind == "points" else kind for kind in full.supervision} - {"masks"}
     used = {methods_of(full)[kind] for kind in kinds}
@@ -208,7 +212,8 @@ def check_use(full: argparse.Namespace, given: dict) -> None:
     drawn = full.data is None and "scribbles" in full.supervision
     rules = {
         "turns": ("scribblesup" in used, "--method scribblesup"),
-        "tag_pool": ("ccnn" in used, "--method ccnn"),
+        "tag_pool": (bool(used & {"ccnn", "ccnn_hard"}), "--method ccnn"),
+        "warm_start": (bool(used & set(ASKING)), "a --method of tags, or box_em"),
         "crf_weight": (bool(affinity), "another --method than pce, scribblesup and seg"),
         **dict.fromkeys(("crf_sxy", "crf_srgb", "crf_pool"), (looks, "--method crf, or --crf-weight W")),
         **dict.fromkeys(("scribble_length", "scribble_width"), (drawn, "--supervision scribbles without --data")),

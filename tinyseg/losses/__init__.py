@@ -2,7 +2,7 @@
 
 from .border import unet_border_weights
 from .boxes import bbox_em_fixed, bbox_rect, boxinst, segment_boxes
-from .image_labels import ccnn, em_adapt, em_fixed, mil
+from .image_labels import cam, ccnn, em_adapt, em_fixed, mil
 from .scribbles import dense_crf_loss, normalized_cut_loss, partial_cross_entropy
 from .scribblesup import ScribbleGraph
 from .supervised import (
@@ -20,6 +20,7 @@ __all__ = [
     "bbox_rect",
     "binary_cross_entropy",
     "boxinst",
+    "cam",
     "ccnn",
     "cross_entropy",
     "dense_crf_loss",

@@ -8,7 +8,9 @@
     BoxInst          a mask must fill its box in both projections, and neighbours of one colour have one label
 
 The first three: Papandreou, Chen, Murphy & Yuille, ICCV 2015, section 3.4; the last: Tian et al., CVPR 2021.
-Boxes are (B,5) for each image: x1, y1, x2, y2 in pixels, class; a pixel belongs to a box if its centre does.
+Boxes are (B,5) for each image: x1, y1, x2, y2 in pixels, class; a pixel belongs to a box if its centre does. Where the
+classes have no background (None), all of them have boxes, a pixel is of a class whose boxes cover it, and of pixels
+that no box covers nothing is known.
 """
 
 import math
@@ -45,30 +47,32 @@ def box_masks(
 
 
 def segment_boxes(
-    image: np.ndarray, boxes: np.ndarray, num_classes: int, background: int = 0, core: float = CORE, confidence=0.99,
-    iterations: int = 10, gaussian_sxy: float = 3.0, gaussian_weight: float = 3.0, bilateral_sxy: float = 33.0,
-    bilateral_srgb: float = 4.0, bilateral_weight: float = 41.0,
+    image: np.ndarray, boxes: np.ndarray, num_classes: int, background: int | None = 0, core: float = CORE,
+    confidence: float = 0.99, iterations: int = 10, gaussian_sxy: float = 3.0, gaussian_weight: float = 3.0,
+    bilateral_sxy: float = 33.0, bilateral_srgb: float = 4.0, bilateral_weight: float = 41.0,
 ) -> np.ndarray:  # fmt: skip
     """Bbox-Seg's labels of one image, to train with as with a mask.
 
     The middle `core` of each box (by area) is its class and what no box covers is background, with `confidence`; the
     rest of a box is its class or background, even odds. The dense CRF decides, with the settings of the authors'
-    script. A class never leaves its boxes.
+    script. A class never leaves its boxes. Without a background what no box covers is 255.
     Shapes: image (H,W,3) uint8, boxes (B,5) -> (H,W) int32.
     """
     size = image.shape[:2]
     allowed = _allowed(boxes, size, num_classes, background)
     core_of = box_masks(boxes, size, None, core)
-    sure = (core_of != 255) | (allowed.sum(axis=2) == 1)
-    label = np.where(core_of == 255, background, core_of)
+    count = allowed.sum(axis=2, keepdims=True)
+    sure = (core_of != 255) | (count[..., 0] == 1)
+    label = np.where(core_of == 255, allowed.argmax(axis=2), core_of)
     surely = label_probabilities(label, num_classes, confidence)
-    open_ = allowed / allowed.sum(axis=2, keepdims=True)
+    open_ = np.where(count, allowed / np.maximum(count, 1), 1 / num_classes)
     p = np.where(sure[..., None], surely, open_)
     q = dense_crf(
         image, p.astype(np.float32), iterations, gaussian_sxy=gaussian_sxy, gaussian_weight=gaussian_weight,
         bilateral_sxy=bilateral_sxy, bilateral_srgb=bilateral_srgb, bilateral_weight=bilateral_weight,
     )  # fmt: skip
-    return np.where(core_of == 255, np.where(allowed, q, -1).argmax(axis=2), core_of).astype(np.int32)
+    found = np.where(count[..., 0] > 0, np.where(allowed, q, -1).argmax(axis=2), 255)
+    return np.where(core_of == 255, found, core_of).astype(np.int32)
 
 
 def bbox_rect(logits: Tensor, boxes: Boxes, *, background: int | None = 0) -> Tensor:
@@ -85,20 +89,27 @@ def bbox_rect(logits: Tensor, boxes: Boxes, *, background: int | None = 0) -> Te
 
 
 def bbox_em_fixed(
-    logits: Tensor, boxes: Boxes, *, background_bias: float = 1.0, foreground_bias: float = 2.0, background: int = 0
+    logits: Tensor,
+    boxes: Boxes,
+    *,
+    background_bias: float = 1.0,
+    foreground_bias: float = 2.0,
+    background: int | None = 0,
 ) -> Tensor:
     """Cross-entropy against y_i = argmax_k f_i(k) + b_k, over the background and the classes whose boxes cover pixel i.
 
-    The biases are those of the reference layer. Outside of all boxes y is background.
+    The biases are those of the reference layer. Outside of all boxes y is background, and 255 without one.
     Shapes and errors: see `bbox_rect`.
     """
     boxes = _checked("bbox_em_fixed", logits, boxes)
     K, device = logits.shape[-1], logits.device
     allowed = device.array(np.stack([_allowed(b, logits.shape[1:3], K, background) for b in boxes]))
     bias = np.full(K, foreground_bias)
-    bias[background] = background_bias
+    if background is not None:
+        bias[background] = background_bias
     scores = device.xp.where(allowed, logits.data + device.array(bias.astype(logits.dtype)), -device.xp.inf)
-    return ops.cross_entropy(logits, scores.argmax(axis=-1).astype(np.int32))
+    y = device.xp.where(allowed.any(axis=-1), scores.argmax(axis=-1), 255)
+    return ops.cross_entropy(logits, y.astype(np.int32))
 
 
 def box_projection(masks: Tensor, boxes: np.ndarray) -> Tensor:
@@ -154,13 +165,13 @@ def boxinst(
     *,
     pairwise: float = 1.0,
     threshold: float = 0.3,
-    background: int = 0,
+    background: int | None = 0,
 ) -> Tensor:
     """BoxInst for logits of classes: projection + pairwise * pairwise loss + cross-entropy outside of all boxes.
 
     Each box asks for a mask of its own: the probability of its class within the box and outside of all boxes of that
-    class, where it must vanish. What no box covers is background. pairwise: raised from 0 to 1 in the paper over the
-    first 10,000 steps.
+    class, where it must vanish. What no box covers is background, if there is one. pairwise: raised from 0
+    to 1 in the paper over the first 10,000 steps.
     Shapes: images (N,H,W,3) uint8 or float in [0, 1], not normalised; others and errors: see `bbox_rect`.
     """
     boxes, images = _checked("boxinst", logits, boxes), np.asarray(images)
@@ -168,7 +179,7 @@ def boxinst(
         raise ValueError(f"boxinst: images are {images.shape} but logits {logits.shape}, expected (N,H,W,3)")
     size, probabilities = logits.shape[1:3], ops.softmax(logits)
     rects = np.stack([box_masks(b, size, background) for b in boxes])
-    covered = np.stack([_allowed(b, size, logits.shape[-1], background).sum(axis=2) > 1 for b in boxes])
+    covered = np.stack([box_masks(b, size, None) != 255 for b in boxes])
     masks, flat = [], [box for b in boxes for box in b]
     for n, b in enumerate(boxes):
         for i, box in enumerate(b):

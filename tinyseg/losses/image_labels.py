@@ -1,8 +1,9 @@
 """Losses for images of which it is known only which classes they show.
 
-All but the first find pixel labels that agree with the tags, P or y below, and then take one step towards them; no
-gradient flows through finding them. f are the logits, Q = softmax(f).
+All but the first two find pixel labels that agree with the tags, P or y below, and then take one step towards them;
+no gradient flows through finding them. f are the logits, Q = softmax(f).
 
+    CAM        binary cross-entropy of z(k) = mean_i f_i(k) - f_i(0) for each class k          Zhou et al., CVPR 2016
     MIL        -1/|L| sum_{k in L} max_i log Q_i(k)                            Pathak et al., ICLR 2015 workshop
     EM-Fixed   y_i = argmax_k f_i(k) + b_k [k in L]                            Papandreou et al., ICCV 2015, algorithm 1
     EM-Adapt   b_k so large that each class in L has a given share of the pixels                 there, section 3.3
@@ -19,6 +20,27 @@ from .constraints import Constraints, project
 from .supervised import constant
 
 Tags = np.ndarray | Tensor
+
+
+def cam(logits: Tensor, tags: Tags, *, background: int | None = 0) -> Tensor:
+    """Which classes an image shows, told by the mean over its pixels: the scores become maps of what tells them.
+
+        z_n(k) = mean_i f_ni(k) - f_ni(background),      loss = mean_nk softplus(-z_n(k) where n shows k, else z_n(k))
+
+    Every pixel has its say at every step, so that a network learns from nothing what the classes look like; how much of
+    an image they cover it does not learn. A beginning for the losses that ask the network. Zhou et al. 2016; here the
+    scores are those against the background's (without one: as they are).
+
+    Shapes and errors: see `mil`.
+    """
+    tags = _checked("cam", logits, tags)
+    z = ops.mean(logits.reshape(tags.shape[0], -1, tags.shape[1]), axis=1)
+    asked = np.broadcast_to(tags.any(axis=1, keepdims=True), tags.shape).copy()
+    if background is not None:
+        z = z - z[:, background : background + 1]
+        asked[:, background] = False
+    sign = constant(1.0 - 2.0 * tags, logits)
+    return ops.sum(ops.softplus(z * sign) * constant(asked / max(asked.sum(), 1), logits))
 
 
 def mil(logits: Tensor, tags: Tags) -> Tensor:
@@ -63,7 +85,7 @@ def em_adapt(
     logits: Tensor,
     tags: Tags,
     *,
-    background_share: float = 0.2,
+    background_share: float = 0.4,
     foreground_share: float = 0.2,
     background: int | None = 0,
     iterations: int = 5,
@@ -71,7 +93,7 @@ def em_adapt(
 ) -> Tensor:
     """Cross-entropy against the labels of `adapt`: biases so large that each class of the image gets its share.
 
-    The shares are those of the reference layer (the paper's are given as 0.4 and 0.2).
+    The shares are the paper's; its reference layer has 0.2 for both.
     seed: of the order in which the classes get their share; a new one in each step, such as the step's number.
 
     Shapes and errors: see `mil`; ValueError for shares outside of [0, 1].

@@ -5,8 +5,13 @@ Each image is labelled by what it has (`Weak`), and its loss is that of its kind
     scribbles, points   pce, crf, ncut: partial cross-entropy, alone or with a dense CRF or normalised cut loss
                         scribblesup: labels for all pixels by graph cuts, anew in each turn
     boxes               rect, box_em, boxinst; seg: labels for all pixels by a dense CRF
-    tags                mil, em_fixed, em_adapt, ccnn
+    tags                em_adapt, em_fixed, mil, ccnn; ccnn_hard: with what the paper has for classes that are known
+                        to be large, for all that an image shows (10 % of it at any price, hardness 1000)
     masks               --loss
+
+Those of tags, and box_em, ask the network where things are. The papers began with one that had learned ImageNet's
+classes; one that begins with nothing has no opinion worth asking. So for the first part of the steps (--warm-start) it
+learns from tags which classes an image shows (`losses.cam`), and from boxes the labels of a dense CRF (seg).
 
 With --crf-weight the dense CRF loss stands beside those of boxes and tags too. The loss of a batch is the mean over its
 images. Validation is against full masks.
@@ -29,8 +34,10 @@ from .task import TrainError
 METHODS = {
     "scribbles": ("crf", "pce", "ncut", "scribblesup"),
     "boxes": ("seg", "rect", "box_em", "boxinst"),
-    "tags": ("ccnn", "em_adapt", "em_fixed", "mil"),
+    "tags": ("em_adapt", "ccnn", "ccnn_hard", "em_fixed", "mil"),
 }  # the first of each is what is done where nothing is said
+ASKING = ("box_em", *METHODS["tags"])
+WARM_START = 0.5  # of the steps, where the weights begin with nothing
 
 
 class WeaklySupervised(Semantic):
@@ -47,17 +54,13 @@ class WeaklySupervised(Semantic):
         if self.methods["scribbles"] == "scribblesup":
             self.cuts = GraphCuts(whole, Path(options.out) / "labels")
             steps.insert(0, self.cuts)
-        if "boxes" in options.supervision and self.background is None and self.methods["boxes"] != "rect":
-            raise TrainError(
-                f"--method {self.methods['boxes']}: boxes leave the rest of the image to a background, but the first "
-                f"class is {self.names[0]!r}; cure: a first class called background, or --method rect"
-            )
-        if self.methods["boxes"] == "seg":
-            self.train_set = Segmented(whole, self.background)
+        if self.methods["boxes"] in ("seg", "box_em"):
+            self.train_set = Segmented(whole, self.background, boxes_too=self.methods["boxes"] == "box_em")
         self.loader = make_loader(options, self.train_set, t.Compose(steps))
         epochs = options.epochs or -(-options.steps // len(self.loader))
         self.turns = turns_of(epochs, options.turns)
-        self.step = 0
+        part = (0.0 if options.init else WARM_START) if options.warm_start is None else options.warm_start
+        self.step, self.warm_until = 0, round(part * (options.steps or epochs * len(self.loader)))
 
     def open_training_set(self):
         return open_weak_set(self.options)
@@ -112,8 +115,10 @@ class WeaklySupervised(Semantic):
                 return loss
             beside = losses.dense_crf_loss if method == "crf" else losses.normalized_cut_loss
             return loss + self._affinity(beside, logits, batch, 0.1)
-        of_tags = self._of_tags if kind == "tags" else self._of_boxes
-        return of_tags(method, logits, batch) + self._affinity(losses.dense_crf_loss, logits, batch, 0.0)
+        if self.step <= self.warm_until and method in ASKING:
+            return self._of_tags("cam", logits, batch) if kind == "tags" else self.masks_loss(logits, batch)
+        of_kind = self._of_tags if kind == "tags" else self._of_boxes
+        return of_kind(method, logits, batch) + self._affinity(losses.dense_crf_loss, logits, batch, 0.0)
 
     def _affinity(self, beside, logits, batch, usual):
         """The loss that looks at the picture alone, by its weight; 0 where it has none."""
@@ -126,13 +131,16 @@ class WeaklySupervised(Semantic):
 
     def _of_tags(self, method, logits, batch):
         tags, options = np.stack(batch.tags), {"background": self.background}
+        if method == "cam":
+            return losses.cam(logits, tags, **options)
         if method == "mil":
             return losses.mil(logits, tags)
         if method == "em_fixed":
             return losses.em_fixed(logits, tags, **options)
         if method == "em_adapt":
             return losses.em_adapt(logits, tags, seed=self.step, **options)
-        return losses.ccnn(logits, tags, pool=self.options.tag_pool, **options)
+        large = tags if method == "ccnn_hard" else None
+        return losses.ccnn(logits, tags, large=large, pool=self.options.tag_pool, **options)
 
     def _of_boxes(self, method, logits, batch):
         size = logits.shape[1:3]
@@ -141,8 +149,8 @@ class WeaklySupervised(Semantic):
         if method == "rect":
             return losses.bbox_rect(logits, boxes, background=self.background)
         if method == "box_em":
-            return losses.bbox_em_fixed(logits, boxes)
-        return losses.boxinst(logits, boxes, self._pictures(batch, size))
+            return losses.bbox_em_fixed(logits, boxes, background=self.background)
+        return losses.boxinst(logits, boxes, self._pictures(batch, size), background=self.background)
 
     def _pictures(self, batch, size):
         """The images as on the screen, in [0, 1]: what the augmentation has normalised, taken back."""
@@ -152,10 +160,10 @@ class WeaklySupervised(Semantic):
 
 
 class Segmented:
-    """A data set whose boxes have become masks, by a dense CRF (Bbox-Seg)."""
+    """A data set whose boxes have become masks, by a dense CRF (Bbox-Seg); or have masks beside them (boxes_too)."""
 
-    def __init__(self, dataset: Weak, background: int | None):
-        self.dataset, self.background = dataset, background
+    def __init__(self, dataset: Weak, background: int | None, boxes_too: bool = False):
+        self.dataset, self.background, self.boxes_too = dataset, background, boxes_too
 
     def __getattr__(self, name):
         return getattr(self.dataset, name)
@@ -168,6 +176,8 @@ class Segmented:
         if sample.supervision != "boxes":
             return sample
         mask = losses.segment_boxes(sample.image, sample.boxes, self.num_classes, self.background)
+        if self.boxes_too:
+            return replace(sample, mask=mask)
         return replace(sample, mask=mask, boxes=None, supervision="masks")
 
 
