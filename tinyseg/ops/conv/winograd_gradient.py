@@ -24,6 +24,8 @@ from .winograd import (
     transform_inputs,
 )
 
+FEW_FILTERS = 1 << 13  # C * K up to which threads share out the tiles first, beyond it the panels
+
 
 @device_function
 def _gradient_blocks(part, dy, x, x2, zeros, V, D, first, last, panel_first, panel_last, N, H, W, C1, C, P, Q, K, pad_h,
@@ -99,9 +101,11 @@ def winograd_gradient_parts(device, dy, xs, padding, dilation: int, side: int):
     x, x2 = xs[0], xs[-1]
     (N, H, W, C1), (_, P, Q, K) = x.shape, dy.shape
     C, points = sum(a.shape[3] for a in xs), (side + 2) ** 2
-    panel_jobs = min(K // COLUMNS, device.threads)
-    splits = max(1, device.threads // panel_jobs)
-    block = share_of_tiles(count_tiles(N, P, Q, dilation, side), splits)
+    # threads that share out the panels all transform x, those that share out the tiles all keep sums for every filter
+    panel_jobs = 1 if C * K <= FEW_FILTERS else min(K // COLUMNS, device.threads)
+    tiles = count_tiles(N, P, Q, dilation, side)
+    splits = max(1, min(device.threads // panel_jobs, -(-tiles // ROWS)))
+    block = share_of_tiles(tiles, splits, 16 * ROWS)
     V = device.empty((splits * panel_jobs, points * (block * C + SKEW) + ROWS), x.dtype)
     D = device.empty((splits * panel_jobs, points * (block * K + SKEW)), x.dtype)
     zeros = device.zeros((max(C, K),), x.dtype)
