@@ -151,3 +151,28 @@ def test_public_names_are_there():
     assert set(ts.__all__) <= set(dir(ts))
     with pytest.raises(AttributeError, match="module 'tinyseg' has no attribute 'opps'; it has: "):
         _ = ts.opps
+
+
+def unkept(tree) -> list[str]:
+    """Arrays made in a function whose address is taken and which no `keep` names behind it: Numba frees them before
+    (ops/conv/simd.py)."""
+    found = []
+    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+        given, taken, kept = {a.arg for a in function.args.args}, {}, {}
+        for node in ast.walk(function):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("address", "keep"):
+                lines = taken if node.func.id == "address" else kept
+                for name in (a.id for a in node.args if isinstance(a, ast.Name) and a.id not in given):
+                    lines[name] = max(node.lineno, lines.get(name, 0))
+        found += [f"{function.name}: {name}" for name in taken if kept.get(name, 0) <= taken[name]]
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(str(p.relative_to(PACKAGE)) for p in (PACKAGE / "ops").rglob("*.py")))
+def test_an_array_whose_address_is_taken_is_kept(path):
+    assert not unkept(ast.parse((PACKAGE / path).read_text()))
+
+
+def test_the_rule_of_addresses_finds_what_it_is_for():
+    text = "def f(given):\n    own = np.empty(3)\n    g(address(given), address(own))\n"
+    assert unkept(ast.parse(text)) == ["f: own"] and not unkept(ast.parse(text + "    keep(own)\n"))

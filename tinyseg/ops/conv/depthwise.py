@@ -15,7 +15,7 @@ from numba import prange
 
 from ...kernel import device_function, kernel
 from .channelwise import CHAIN, sum_products, weigh_rows
-from .simd import address
+from .simd import address, keep
 
 RUN = 4  # int64 numbers of a run of pixels: the first, how many, its first chain, and the first of the next run
 
@@ -99,6 +99,7 @@ def _gather_row(out, a, w, b, row, plan, AH, AW, C, OH, OW, R, S, num, den, off,
         entries = _enter(table, rows[:seen], chains[begin:end], pixel)
         weigh_rows(a, address(out) + (row * OW + first) * pixel, o_step * pixel, count, address(table), entries,
                    x_step * pixel, tap_step * pixel, address(b), C)  # fmt: skip
+    keep(table)
 
 
 @kernel
@@ -132,3 +133,4 @@ def depthwise_backward_w(parts, dy, x, N, H, W, C, P, Q, R, S, stride_h, stride_
                 entries = _enter(table, rows[:seen], chains[begin:end], pixel)
                 sum_products(x, address(dy) + (row * Q + first) * pixel, q_step * pixel, count, address(table), entries,
                              x_step * pixel, tap_step * pixel, C)  # fmt: skip
+        keep(table)

@@ -143,7 +143,7 @@ def _gather_block(out, a, panels, start, zeros, job, N, AH, AW, AC, OH, OW, OC, 
                                   first, 0)  # fmt: skip
                     for m in range(min(ROWS, count - tile * ROWS)):
                         copy_floats(c_rows[tile * ROWS + m] + c_shift, edge_rows[m], width, width)
-    keep(nowhere)
+    keep(table, c_rows, nowhere, edge, edge_rows)
 
 
 @kernel
@@ -236,6 +236,7 @@ def _gradient_job(part, dy, x, rows_from, rows_to, panels_from, panels_to, H, W,
                             last_rows[m] = c_rows[m] if c - c0 <= m and m < M - c0 else address(nowhere) - c_shift
                         multiply_tile(entries, used[tap], q1 - q0, stride_w * XC * 4, a_shift, panel, b_step,
                                       address(last_rows), c_shift, address(zero), 1)  # fmt: skip
+    keep(table, packed, edge, zero, nowhere, edge_rows, c_rows, last_rows)
 
 
 @kernel

@@ -48,7 +48,7 @@ def address(typing_context, array):
     """address(array) -> int64: where its first element lies.
 
     Numba frees an array after the last line that names it, and does not know of addresses: an array made in a function
-    must be named once more, by `keep(array)`, behind the last use of its address.
+    must be named once more, by `keep`, behind the last use of its address (tests/test_architecture.py looks).
     """
 
     def emit(context, builder, signature, args):
@@ -58,9 +58,10 @@ def address(typing_context, array):
 
 
 @intrinsic
-def keep(typing_context, array):
-    """keep(array): nothing, but an array that is named here is not freed before."""
-    return types.void(array), lambda context, builder, signature, args: context.get_dummy_value()
+def keep(typing_context, *arrays):
+    """keep(array, ...): nothing, but arrays that are named here are not freed before."""
+    named = types.StarArgTuple.from_types(arrays)
+    return types.void(named), lambda context, builder, signature, args: context.get_dummy_value()
 
 
 def _loader(numba_type, ir_type):

@@ -106,9 +106,7 @@ def transform_inputs(V, stride, x, x2, zeros, first, last, origin, N, H, W, C1, 
             pixels, shift = look(inside2, border, side + 2, address(x2), n, top, left, d, H, W, C - C1, address(zeros))
             transform_input(side, pixels, shift, address(points), to + C1 * 4, C - C1, 0, 0)
         n, h, w = next_tile(n, h, w, tiles_h, tiles_w, side, d)
-    keep(inside)
-    keep(inside2)
-    keep(border)
+    keep(points, border, inside, inside2)
 
 
 @device_function
@@ -127,9 +125,7 @@ def _transform_outputs(y, y_first, y_channels, M, m_first, m_channels, stride, c
         transform_output(side, address(points), (t - first) * m_channels * 4, pixels, y_first * 4 + shift, channels,
                          epilogue, K * 4)  # fmt: skip
         n, h, w = next_tile(n, h, w, tiles_h, tiles_w, side, d)
-    keep(inside)
-    keep(border)
-    keep(nowhere)
+    keep(points, border, inside, nowhere)
 
 
 @device_function
@@ -190,6 +186,7 @@ def _transform_filters(U, stride, w, first, last, panel, C, K, turned, side):
         for c in range(first, last):
             to = (c - first) * COLUMNS * 4
             transform_filter(side, address(source), c * K * 4, address(target), to, COLUMNS, 0, 0)
+    keep(source, target)
 
 
 # ------------------------------------------------------------------------------------ a block of tiles at a time
@@ -231,6 +228,7 @@ def _forward_blocks(y, y2, means, deviations, counts, x, x2, U, epilogue, zeros,
         if len(counts):
             _tiles_statistics(means, deviations, counts, y, 0, K, at, end, P, Q, K, side, d, tiles_h,
                               tiles_w)  # fmt: skip
+    keep(table, c_rows)
 
 
 @kernel
@@ -289,6 +287,7 @@ def _panels(y, y2, means, deviations, counts, V, w, epilogue, zeros, U, M, panel
         if len(counts):
             _tiles_statistics(means, deviations, counts, y, k, COLUMNS, first, last, P, Q, K, side, d, tiles_h,
                               tiles_w)  # fmt: skip
+    keep(table, c_rows)
 
 
 @kernel

@@ -72,9 +72,7 @@ def _gradient_blocks(part, dy, x, x2, zeros, V, D, first, last, panel_first, pan
                 for c in range(channels):
                     transform_filter_gradient(side, address(sum_points), c * COLUMNS * 4, address(taps),
                                               ((slab + c) * K + p * COLUMNS) * 4, COLUMNS, 0, 0)  # fmt: skip
-    keep(inside)
-    keep(border)
-    keep(sums)
+    keep(inside, border, d_points, sums, sum_points, taps, table, c_rows)
 
 
 @kernel
