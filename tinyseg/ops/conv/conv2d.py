@@ -13,7 +13,15 @@ from ...precision import is_exact, narrow_type
 from ...tensor import Function, Tensor
 from ..activation import relu_backward_flat, relu_flat
 from .depthwise import depthwise_backward_w, depthwise_backward_x, depthwise_forward
-from .direct import add_columns, filter_gradient_tiles, gather_tiles, pack_filters, pad_columns, sum_parts
+from .direct import (
+    add_columns,
+    filter_gradient_tiles,
+    gather_tiles,
+    pack_filters,
+    pad_columns,
+    scale_filters,
+    sum_parts,
+)
 from .geometry import Geometry, Options
 from .plain import channel_sums, plain_backward_w, plain_backward_x, plain_forward
 from .simd import COLUMNS, ROWS
@@ -189,7 +197,9 @@ def forward_with_epilogue(device, g: Geometry, xs, w, b=None, exact=False, relu=
         epilogue = dict(scale=scale, b=b, relu=relu, statistics=statistics)
         return y, winograd_convolution(device, (y,), _two_parts(device, xs), w, padding, d, side, **epilogue)
     x = _whole(device, xs)
-    if scale is not None:
+    if scale is not None and which == "direct":
+        w = _scaled(device, g, w, scale)
+    elif scale is not None:
         w = w * scale
     if which == "direct":
         if _thin(g):
@@ -351,6 +361,13 @@ def _columns(device, g: Geometry, dy, w):
     filters = device.copy(w.reshape(outputs, g.K).T).reshape(1, 1, g.K, outputs)
     pixelwise = Geometry(g.N, g.P, g.Q, g.K, 1, 1, outputs, g.P, g.Q, (1, 1), (0, 0), (1, 1), 1)
     return forward(device, pixelwise, dy, filters)
+
+
+def _scaled(device, g: Geometry, w, scale):
+    scaled = device.empty(g.w_shape, w.dtype)
+    rows = scaled.reshape(-1, g.K), w.reshape(-1, g.K)
+    device.launch(scale_filters, *rows, scale.reshape(-1).astype(w.dtype, copy=False), g.K)
+    return scaled
 
 
 def _gather(device, out, a, w, b, a_shape, out_shape, g: Geometry, transposed: bool, num, den, off, inc) -> None:

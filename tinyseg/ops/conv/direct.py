@@ -57,6 +57,14 @@ def pack_filters(panels, w, R, S, C, K, groups, transposed, skipped):
                 copy_floats(to, address(w) + ((tap * C + i) * K + g * Kg + first) * 4, width, COLUMNS)
 
 
+@kernel
+def scale_filters(scaled, w, scale, K):
+    """scaled = w (R*S*C, K) * scale (K,): the factor of a folded norm. Parallel over rows."""
+    for row in prange(len(w)):
+        for k in range(K):
+            scaled[row, k] = w[row, k] * scale[k]
+
+
 @device_function
 def _gather_block(out, a, panels, start, zeros, job, N, AH, AW, AC, OH, OW, OC, R, S, groups, num_h, num_w, den_h,
                   den_w, off_h, off_w, inc_h, inc_w, block):  # fmt: skip
