@@ -47,6 +47,7 @@ class FakeCuda:
         self.rng, self.mistake, self.log = np.random.default_rng(seed), mistake, []
         self.streams, self.pools, self.pinned_bytes, self.pinned = [], defaultdict(list), {}, defaultdict(list)
         self.copies, self.room, self._thread = [], 1 << 40, threading.local()
+        self.turn = threading.RLock()  # an operation begins and ends before another does
         cuda = self
 
         class Stream:
@@ -111,7 +112,8 @@ class FakeCuda:
             def __del__(self):
                 free.append(self.bytes)
 
-        memory = free.pop() if free else np.zeros(size, np.uint8)
+        with self.turn:
+            memory = free.pop() if free else np.zeros(size, np.uint8)
         block = Pinned.from_buffer(memory)
         block.bytes, block.ptr = memory, memory.ctypes.data
         self.pinned_bytes[block.ptr] = memory
@@ -126,12 +128,13 @@ class FakeCuda:
     def advance(self, steps: int) -> None:
         """So many operations, each of a stream that need not wait."""
         for _ in range(steps):
-            ready = [s for s in self.streams if s.queue and getattr(s.queue[0], "passed", True)]
-            if not ready:
-                return
-            operation = ready[self.rng.integers(len(ready))].queue.pop(0)
-            if callable(operation):
-                operation()
+            with self.turn:
+                ready = [s for s in self.streams if s.queue and getattr(s.queue[0], "passed", True)]
+                if not ready:
+                    return
+                operation = ready[self.rng.integers(len(ready))].queue.pop(0)
+                if callable(operation):
+                    operation()
 
     def drain(self) -> None:
         """All that was asked for."""
