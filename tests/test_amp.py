@@ -101,6 +101,9 @@ def test_a_block_computed_again_gives_the_same_bits(capable, dtype):
     assert all(map(np.array_equal, gradients(False), gradients(True)))
 
 
+EIGHTHS = np.round(normal((3, 3, 1, 8), 3, np.float32) * 8) / 8
+
+
 @pytest.mark.parametrize(
     "op",
     [
@@ -111,8 +114,13 @@ def test_a_block_computed_again_gives_the_same_bits(capable, dtype):
         lambda y: ts.ops.interpolate(y, size=(5, 9), mode="bilinear"),
         lambda y: ts.ops.pad(ts.ops.concat([y[:, 1:], y[:, :-1]], -1), [(0, 0), (1, 0), (0, 2), (0, 0)]),
         lambda y: ts.ops.conv2d(y, np.full((3, 3, 1, 4), 0.25, np.float32), groups=4),
+        lambda y: ts.ops.conv2d(ts.ops.concat([y, y], -1), EIGHTHS, padding=1, groups=8),
+        lambda y: ts.ops.conv2d(ts.ops.concat([y, y], -1), EIGHTHS, padding=1, groups=8, stride=2),
+        lambda y: ts.ops.add_relu(y, y),
+        lambda y: ts.ops.batch_norm_add_relu(y, y, None, None, None, None, True),
     ],
-    ids=["relu", "add", "max_pool2d", "avg_pool2d", "interpolate", "pad and concat", "depth-wise"],
+    ids=["relu", "add", "max_pool2d", "avg_pool2d", "interpolate", "pad and concat", "depth-wise",
+         "depth-wise, packs", "depth-wise, packs, stride 2", "add_relu", "batch_norm_add_relu"],
 )
 def test_operations_on_half_are_those_on_float32_rounded(capable, op):
     x, w = np.round(4 * X) / 4, np.eye(3, 4, dtype=np.float32).reshape(1, 1, 3, 4)  # numbers that float16 has

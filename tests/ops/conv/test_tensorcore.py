@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 
 from tinyseg.device import Emulated
 from tinyseg.ops.conv.geometry import Options
-from tinyseg.ops.conv.tensorcore import gather_product, product_backward_w, product_backward_x, product_forward
+from tinyseg.ops.conv.tensorcore import (
+    _padded,
+    gather_product,
+    product_backward_w,
+    product_backward_x,
+    product_forward,
+)
 from tinyseg.ops.statistics import RUN
 
 from ...strategies import conv_geometries, normal, seeds
@@ -173,3 +179,10 @@ def test_nothing_beside_the_image_is_read(capable):
     y, _ = product_forward(capable, geometry, x, w)
     dx, dw = product_backward_x(capable, geometry, dy, w), product_backward_w(capable, geometry, dy, x)
     assert all(np.isfinite(capable.numpy(a)).all() for a in (y, dx, dw))
+
+
+@pytest.mark.parametrize("kind", ["half", "bfloat16", "tf32"])
+def test_channels_put_behind_the_others_are_zeros(capable, kind):
+    x = KINDS[kind][0](normal((2, 3, 5, 3), 0, np.float32))
+    padded = capable.numpy(_padded(capable, capable.array(x), 8))
+    assert np.array_equal(padded[..., :3], x) and not padded[..., 3:].any() and padded.shape == (2, 3, 5, 8)

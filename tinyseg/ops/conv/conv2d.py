@@ -12,6 +12,7 @@ import numpy as np
 from ...precision import is_exact, narrow_type
 from ...tensor import Function, Tensor
 from ..activation import relu_backward_flat, relu_flat
+from ..checks import wide
 from .depthwise import depthwise_backward_w, depthwise_backward_x, depthwise_forward
 from .direct import (
     add_columns,
@@ -207,7 +208,7 @@ def forward_with_epilogue(device, g: Geometry, xs, w, b=None, exact=False, relu=
         _gather(device, y, x, w, b, g.x_shape, g.y_shape, g, False, num=g.stride, den=(1, 1),
                 off=(-g.padding[0], -g.padding[1]), inc=g.dilation)  # fmt: skip
     else:
-        b = device.zeros((g.K,), x.dtype) if b is None else b.astype(x.dtype, copy=False)
+        b = device.zeros((g.K,), wide(x.dtype)) if b is None else b.astype(wide(x.dtype), copy=False)
         if which == "depthwise":
             device.launch(depthwise_forward, y, x, w, b, *_numbers(g))
         else:
@@ -244,8 +245,12 @@ def backward_to_parts(device, g: Geometry, dy, w, channels, exact=False, b=None)
         _gather(device, dx, dy, w, b, g.y_shape, g.x_shape, g, True, num=(1, 1), den=g.stride,
                 off=g.padding, inc=(-g.dilation[0], -g.dilation[1]))  # fmt: skip
     else:
-        b = device.zeros((g.C,), dy.dtype) if b is None else b.astype(dy.dtype, copy=False)
-        if which == "depthwise":
+        b = device.zeros((g.C,), wide(dy.dtype)) if b is None else b.astype(wide(dy.dtype), copy=False)
+        if which == "depthwise" and g.stride == (1, 1):  # the adjoint has the same form, with the filters turned round
+            size = g.N, g.P, g.Q, g.C, g.H, g.W, g.R, g.S, 1, 1
+            padding = (d * (taps - 1) - p for d, taps, p in zip(g.dilation, (g.R, g.S), g.padding))
+            device.launch(depthwise_forward, dx, dy, device.copy(w[::-1, ::-1]), b, *size, *padding, *g.dilation)
+        elif which == "depthwise":
             device.launch(depthwise_backward_x, dx, dy, w, b, *_numbers(g))
         else:
             device.launch(plain_backward_x, dx, dy, w, b, *_numbers(g, g.K), g.groups)
@@ -263,9 +268,8 @@ def backward_w(device, g: Geometry, dy, x, exact=False):
         device.launch(plain_backward_w, dw, dy, x, *_numbers(g, g.K), g.groups)
         return dw
     if which == "depthwise":
-        dy, x = (narrowed(device, a, None) for a in (dy, x))  # float16 is too narrow for a sum over pixels
         splits = max(1, min(device.threads, g.N * g.P))
-        parts = device.empty((splits, g.R * g.S * g.C), x.dtype)
+        parts = device.empty((splits, g.R * g.S * g.C), wide(x.dtype))
         device.launch(depthwise_backward_w, parts, dy, x, *_numbers(g), splits)
     elif which == "winograd":
         xs = _two_parts(device, xs)
@@ -286,7 +290,7 @@ def backward_w(device, g: Geometry, dy, x, exact=False):
         g = shape
     if splits == 1:
         return parts.reshape(g.w_shape)
-    dw = device.empty((parts.shape[1],), dy.dtype)
+    dw = device.empty((parts.shape[1],), parts.dtype)
     device.launch(sum_parts, dw, parts, splits, dw.size)
     return dw.reshape(g.w_shape)
 

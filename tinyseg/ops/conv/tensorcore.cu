@@ -65,3 +65,12 @@ template <class Out, class In>
 __global__ void convert(Out *out, const In *x, Index n) {
   PARALLEL_FOR(i, n) out[i] = Out(float(x[i]));
 }
+
+// out (rows, padded) = x (rows, C) with zeros behind each row. Parallel over the elements of out.
+template <class T>
+__global__ void TYPES(half, float, bfloat16) pad_channels(T *out, const T *x, Index rows, Index C, Index padded) {
+  PARALLEL_FOR(i, rows * padded) {
+    Index row = i / padded, c = i % padded;
+    out[i] = c < C ? x[row * C + c] : T(0.f);
+  }
+}

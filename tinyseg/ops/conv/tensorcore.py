@@ -9,9 +9,14 @@ mantissa, as PyTorch does it for convolutions) or with `exact` as float32; or fl
 have: its bits in uint16. Sums are float32. Results have the type of the operands, or with bfloat16 float32; `dtype`
 asks for another one. Gradients of filters are float32.
 
+A run of channels is copied 16 bytes at a time. Where that does not divide it (an image's 3 channels, 21 classes) zeros
+are put behind the channels first, one pass over a small array, if a filter of several taps then reads it several times.
+
 Work is cut into tiles of 128 pixels by 128 or 64 channels, a block of threads each. Where that gives too few blocks for
 the device, the sum is cut too, into shares whose parts are added up in their order: runs repeat to the bit.
 """
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -56,7 +61,12 @@ def convert(out, x, n):
     """out = x, rounded to the type of out."""
 
 
-KERNELS = (gather_product, turned_product, gradient_product, add_parts, convert)
+@cuda_kernel
+def pad_channels(out, x, rows, C, padded):
+    """out (rows, padded) = x (rows, C) with zeros behind each row."""
+
+
+KERNELS = (gather_product, turned_product, gradient_product, add_parts, convert, pad_channels)
 
 
 def narrowed(device, a, narrow: str | None):
@@ -73,6 +83,8 @@ def narrowed(device, a, narrow: str | None):
 
 def product_forward(device, g: Geometry, x, w, b=None, relu=False, statistics=False, exact=False, dtype=None):
     """y of x and w, with relu max(y, 0); and, if they are asked for, its statistics in runs of 128 pixels."""
+    if (C := _whole_chunks(g, g.C, x.dtype)) > g.C:
+        x, w, g = _padded(device, x, C), _with_zeros(device, w, C, 2), replace(g, C=C)
     numbers = (*g.stride, -g.padding[0], -g.padding[1], *g.dilation)
     pixels, runs = g.N * g.P * g.Q, None
     if statistics:
@@ -85,6 +97,8 @@ def product_forward(device, g: Geometry, x, w, b=None, relu=False, statistics=Fa
 
 def product_backward_x(device, g: Geometry, dy, w, b=None, exact=False, dtype=None):
     """dx of dy and w, plus b[c]: the bias of a transposed convolution."""
+    if (K := _whole_chunks(g, g.K, dy.dtype)) > g.K:
+        dy, w, g = _padded(device, dy, K), _with_zeros(device, w, K, 3), replace(g, K=K)
     numbers = (*g.stride, *g.padding, -g.dilation[0], -g.dilation[1])
     phase = g.N * -(-g.H // g.stride[0]) * -(-g.W // g.stride[1])
     phases = [phase] * (g.stride[0] * g.stride[1])
@@ -93,6 +107,9 @@ def product_backward_x(device, g: Geometry, dy, w, b=None, exact=False, dtype=No
 
 def product_backward_w(device, g: Geometry, dy, x, exact=False):
     """dw of dy and x, float32."""
+    if (C := _whole_chunks(g, g.C, x.dtype)) > g.C:
+        dw = product_backward_w(device, replace(g, C=C), dy, _padded(device, x, C), exact)
+        return device.copy(dw[:, :, : g.C])
     Cg, Kg = g.C // g.groups, g.K // g.groups
     wide = Kg > 64 and not exact
     tiles = -(-Kg // (128 if wide else 64)) * g.groups * -(-g.R * g.S * Cg // ROWS)
@@ -105,6 +122,27 @@ def product_backward_w(device, g: Geometry, dy, x, exact=False):
     dw = device.empty(g.w_shape, np.float32)
     device.launch(add_parts, dw, parts, device.zeros((1,)), dw.size, 1, splits, False)
     return dw
+
+
+def _whole_chunks(g: Geometry, channels: int, dtype) -> int:
+    """How many channels an operand should have: more than it has where that saves copies of single numbers."""
+    chunk = 16 // dtype.itemsize
+    return channels if g.groups > 1 or g.R * g.S == 1 else -(-channels // chunk) * chunk
+
+
+def _padded(device, x, channels: int):
+    out = device.empty((*x.shape[:3], channels), x.dtype)
+    device.launch(pad_channels, out.reshape(-1), x.reshape(-1), x.size // x.shape[3], x.shape[3], channels)
+    return out
+
+
+def _with_zeros(device, w, size: int, axis: int):
+    """The filters with zeros for the channels that were put behind the others."""
+    shape = list(w.shape)
+    shape[axis] = size
+    out = device.zeros(tuple(shape), w.dtype)
+    out[:, :, : w.shape[2], : w.shape[3]] = w
+    return out
 
 
 def _gather(device, kernel, g: Geometry, a, w, b, shape, phases, numbers, relu, runs, exact, dtype):
