@@ -2,9 +2,11 @@
 
 Rates are those of the convolutions' multiply-adds by their definition, three times those of a forward pass for a
 training step; the share is of the GPU's own float16 product. PyTorch: channels last, cudnn.benchmark, autocast with a
-GradScaler, eager or, with --compile, compiled. Memory is what either library's pool has taken after a step.
+GradScaler, eager or, with --compile, compiled. Memory is what either library's pool has taken after a step; a graph has
+a pool of its own, so its rows have none.
 """
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -137,6 +139,7 @@ class Theirs:
 
 def pool_bytes(call: Callable, device, torch_cuda=None) -> int:
     """What a library's pool has taken from the GPU by the end of a call, if it was empty of unused blocks before."""
+    gc.collect()  # models of earlier rows, which hold functions that hold them
     if torch_cuda:
         torch_cuda.cuda.empty_cache()
         call()

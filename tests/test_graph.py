@@ -58,6 +58,8 @@ def test_inputs_that_do_not_fit():
         ValueError, match=r"graph: input 1 is float32 \(4,\), it was captured with float32 \(3,\); cure"
     ):
         step(np.ones((2, 3), np.float32), np.ones(4, np.float32))
+    with pytest.raises(ValueError, match=r"graph: input 0 is float64 \(2, 3\), it was captured with float32 \(2, 3\)"):
+        step(ts.tensor(np.ones((2, 3)), dtype=np.float64), np.ones(3, np.float32))
     with pytest.raises(TypeError, match="graph: got no inputs"):
         ts.graph(lambda: None)
 
@@ -139,6 +141,22 @@ def test_another_thread_may_copy_and_read_during_a_capture(cuda):
     cuda.captured(run)
     fake = cuda.gpu.cupy.cuda
     assert seen == [False] and fake.copies == [(16, fake.default)]
+
+
+def test_every_replay_is_checked(cuda):
+    """Also one whose finding the next replay has written over."""
+    cuda.xp, found = SimpleNamespace(asnumpy=np.asarray), np.zeros(1, np.int32)
+    cuda.copy = np.copy
+    replay = cuda.captured(lambda: cuda.check(found, lambda n: ValueError(f"bad class {n[0]}") if n[0] else None))
+    replay()
+    cuda.numpy(found)  # all is well
+    found[0] = 7  # as a launch of the next replay would leave it
+    replay()
+    found[0] = 0
+    replay()
+    with pytest.raises(ValueError, match="bad class 7"):
+        cuda.numpy(found)
+    assert not cuda._pending
 
 
 def test_checks_from_several_threads_are_all_made(cuda):

@@ -255,7 +255,8 @@ class Cuda(Device):
 
     def check(self, found, error):
         if self.capturing:
-            return  # nothing is computed yet; the run before the capture has been checked
+            self._thread.checks.append((found, error))  # nothing is computed yet: every replay is checked
+            return
         with self._lock:
             self._pending.append((found, error))
             many = len(self._pending) > 64
@@ -284,11 +285,18 @@ class Cuda(Device):
     def captured(self, run):
         for _ in range(2):  # compiles kernels, and makes what is made at a first call
             run()
-        self._thread.capturing = True
+        self._thread.capturing, self._thread.checks = True, []
         try:
-            return self.gpu.capture(run)
+            replay, checks = self.gpu.capture(run), self._thread.checks
         finally:
-            self._thread.capturing = False
+            self._thread.capturing, self._thread.checks = False, None
+
+        def again():
+            replay()
+            for found, error in checks:
+                self.check(self.copy(found), error)  # a copy: the next replay writes the same memory
+
+        return again
 
 
 _devices: dict[str, Device] = {}

@@ -17,7 +17,8 @@
 
 A graph (NVIDIA's word for a recorded sequence of launches) reads and writes the same memory at each replay. So inputs
 are copied into the tensors that it was captured with, and results, gradients too, hold their values until the next
-call; `zero_grad` stands inside, where the gradients are made anew.
+call; `zero_grad` stands inside, where the gradients are made anew. What operators check on the device (a class that
+does not exist, say) is checked at every replay: the error comes, as always on a GPU, where next a value is read.
 """
 
 from collections.abc import Callable
@@ -63,7 +64,7 @@ def graph(function: Callable, *inputs) -> Graph:
     statistics move) and recorded once, here; what it does beside launching kernels happens then and never again: it may
     not read values, draw random numbers (dropout), or step an optimiser. On other devices a call runs the function.
 
-    Raises RuntimeError where the function does what a replay could not, ValueError for inputs of other shapes.
+    Raises RuntimeError where the function does what a replay could not, ValueError for inputs of other shapes or types.
     Example:
         step = ts.graph(forward_backward, images, masks)
     """
