@@ -340,6 +340,10 @@ def test_predict_overwrites_nothing_that_was_given_or_just_written(trained, tmp_
     ):
         assert main(["predict", *args]) == 2
         assert "would overwrite" in capsys.readouterr().err
+    labels = ["--labels", str(tmp_path)]
+    for args in ([names[2], *here], [*names[:2], "--overlay", *out], ["a/x.png", "b/x.png", *out]):
+        assert main(["crf", *args, *labels]) == 2
+        assert "would overwrite" in capsys.readouterr().err
         assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
     assert main(["predict", str(trained[0]), *names[:2], *out]) == 0
 

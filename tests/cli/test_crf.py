@@ -99,6 +99,12 @@ def test_settings(tmp_path):
     (tmp_path / "worse.json").write_text("{")
     with pytest.raises(UsageError, match="not JSON"):
         settings_of(str(tmp_path / "worse.json"))
+    for name, value in (("bilateral_weight", "null"), ("iterations", "true"), ("bilateral_sxy", '[1, "a"]')):
+        (tmp_path / "odd.json").write_text(f'{{"{name}": {value}}}')
+        with pytest.raises(UsageError, match=f"odd.json: {name} is .*, expected a number"):
+            settings_of(str(tmp_path / "odd.json"))
+    (tmp_path / "pair.json").write_text('{"bilateral_sxy": [3, 4.5]}')
+    assert settings_of(str(tmp_path / "pair.json")) == {"bilateral_sxy": [3, 4.5]}
     with pytest.raises(UsageError, match="--crf deeplab: no such settings; there are pydensecrf"):
         settings_of("deeplab")
 

@@ -1,6 +1,7 @@
 """Training from weak labels: each method moves the weights, mixes are means, turns are taken and taken up again."""
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import tinyseg as ts
 from tests.train.options import options
 from tinyseg.cli import main
 from tinyseg.cli.train import complete
-from tinyseg.data import Shapes, read_index
+from tinyseg.data import Shapes, Weak, read_index
 from tinyseg.report import Progress
 from tinyseg.train import TrainError
 from tinyseg.train import weak as room
@@ -73,6 +74,53 @@ def test_the_loss_of_a_mix_is_the_mean_over_its_images(few, tmp_path):
         )  # fmt: skip
         each += task.loss(model, one).item() / len(batch)
     assert whole == pytest.approx(each, rel=1e-4)
+
+
+@pytest.mark.parametrize("method", ["seg", "box_em"])
+def test_class_weights_are_those_of_the_labels_that_are_learned(few, tmp_path, method):
+    """Boxes alone show no pixel's class: every weight would be 0, and so the loss."""
+    task = weak(tmp_path, "boxes", method=[method], class_weights="median")
+    batch = next(task.loader.batches(0))
+    masks = [ts.losses.segment_boxes(image, boxes, 6) for image, boxes in zip(*_images_and_boxes(task))]
+    weight = ts.losses.median_frequency_weights([SimpleNamespace(mask=m) for m in masks], 6)
+    logits = ts.tensor(np.random.default_rng(0).standard_normal((4, 32, 32, 6)).astype(np.float32))
+    expected = ts.losses.cross_entropy(logits, batch.masks, weight=weight).item()
+    assert task.masks_loss(logits, batch).item() == pytest.approx(expected) and expected > 0
+
+
+def _images_and_boxes(task):
+    samples = [task.train_set.dataset[i] for i in range(len(task.train_set))]
+    return [s.image for s in samples], [s.boxes for s in samples]
+
+
+def test_more_epochs_move_neither_the_warm_start_nor_turns_that_were_taken(few, tmp_path):
+    task = weak(tmp_path, "tags", epochs=2)
+    longer = weak(tmp_path, "tags", epochs=8)
+    assert longer.warm_until != task.warm_until
+    longer.load_state(task.state())
+    assert longer.warm_until == task.warm_until
+    task = weak(tmp_path, "scribbles", method=["scribblesup"], epochs=4, turns=3)
+    model, said = task.make_model(), io.StringIO()
+    for epoch in range(4):
+        task.begin_epoch(model, epoch, Progress(said))
+    longer = weak(tmp_path, "scribbles", method=["scribblesup"], epochs=10, turns=3)
+    longer.load_state(task.state())
+    for epoch in range(4, 10):
+        longer.begin_epoch(model, epoch, Progress(said))
+    turns = [line[:6] for line in said.getvalue().splitlines() if line.startswith("turn")]
+    assert turns == ["turn 1", "turn 2", "turn 3"]
+
+
+def test_turns_of_images_in_folders(few, tmp_path, monkeypatch):
+    monkeypatch.setattr(Weak, "name", lambda self, i: f"street/{i}")
+    task = weak(tmp_path, "scribbles", method=["scribblesup"])
+    monkeypatch.setattr(
+        Weak, "__getitem__", lambda self, i, own=Weak.__getitem__: room.replace(own(self, i), name=f"street/{i}")
+    )
+    task.begin_epoch(task.make_model(), 0, Progress(io.StringIO()))
+    again = GraphCuts(task.train_set, tmp_path / "run" / "labels")
+    again.read(1)
+    assert len(again.masks) == 8
 
 
 def test_the_pictures_of_a_batch_are_the_images(few, tmp_path):

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import shlex
 import shutil
 from contextlib import contextmanager
@@ -132,6 +133,26 @@ def tell_of_earlier_results(options, default: Path, progress) -> None:
     if earlier and options.out == default:
         names = ", ".join(f"{path.stem}.png" for path in earlier[:3]) + " ..." * (len(earlier) > 3)
         progress.say(f"{default}/ holds results from before, which are written over ({names}); --out DIR keeps them")
+
+
+def refuse_overwriting(inputs: list[Path], images: list[Path], out: Path, endings: list[str]) -> None:
+    """UsageError where the results of images, named in `out` after them with each of the endings, would be written over
+    an input, or two over one another; before anything is done."""
+    taken = {_same(path): f"the input {path}" for path in inputs}
+    for path in images:
+        for ending in endings:
+            target = out / f"{path.stem}{ending}"
+            if other := taken.get(_same(target)):
+                raise UsageError(
+                    f"{target}, the result of {path}, would overwrite {other}; cure: another --out, or images of like "
+                    "names one after the other into folders of their own"
+                )
+            taken[_same(target)] = f"the result of {path}"
+
+
+def _same(path: Path) -> str:
+    """Equal for equal files, behind links and on disks that take A for a."""
+    return os.path.normcase(path.resolve())
 
 
 def refuse_other_classes(names: list[str], dataset, data: str, run: str) -> None:

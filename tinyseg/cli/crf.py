@@ -17,6 +17,7 @@ from .common import (
     naming_check,
     progress_line,
     refuse_other_classes,
+    refuse_overwriting,
     tell_of_earlier_results,
 )
 
@@ -64,6 +65,10 @@ def settings_of(name: str, run: str | None = None) -> dict:
     known = next(iter(CRF_PRESETS.values()))
     if not isinstance(settings, dict) or set(settings) - set(known):
         raise UsageError(f"{path}: expected an object with some of {', '.join(known)}")
+    for name, value in settings.items():
+        pair = name.endswith("sxy") and isinstance(value, list) and len(value) == 2  # of the two axes
+        if not all(type(v) in (int, float) for v in (value if pair else [value])):
+            raise UsageError(f"{path}: {name} is {json.dumps(value)}, expected a number")
     return settings
 
 
@@ -79,9 +84,11 @@ def crf(options) -> int:
 
     settings, progress = settings_of(options.crf), progress_line()
     tell_of_earlier_results(options, OUT, progress)
-    for path in options.images:
-        image, palette = files.read_image(path), None
-        soft, hard = options.labels / f"{path.stem}.npz", options.labels / f"{path.stem}.png"
+    labels = [options.labels / f"{path.stem}{ending}" for path in options.images for ending in (".npz", ".png")]
+    endings = [".png", *["_overlay.png"] * options.overlay]
+    refuse_overwriting([*options.images, *filter(Path.is_file, labels)], options.images, options.out, endings)
+    for path, soft, hard in zip(options.images, labels[::2], labels[1::2]):
+        image = files.read_image(path)
         if soft.is_file():
             p = read_probabilities(soft)
         elif hard.is_file():
@@ -91,11 +98,9 @@ def crf(options) -> int:
         else:
             raise UsageError(f"{path}: neither {soft} nor {hard} is there; cure: --labels DIR with one of them")
         target = options.out / f"{path.stem}.png"
-        if target.resolve() in (path.resolve(), hard.resolve()):
-            raise UsageError(f"{target} would overwrite an input; cure: another --out")
         before, after = p.argmax(-1), dense_crf(image, p, **settings, device=device_of(options)).argmax(-1)
         make_folder(options.out)
-        files.write_mask(target, after.astype(np.int32), palette)
+        files.write_mask(target, after.astype(np.int32))
         written = [target]
         if options.overlay:
             written.append(options.out / f"{path.stem}_overlay.png")

@@ -23,7 +23,7 @@ def add(commands) -> None:
     p = add_command(commands, "eval", evaluate, "Measure a model on a data set.")
     p.add_argument("model", metavar="RUN", help="a run folder or an .npz")
     p.add_argument("--data", metavar="DIR", help="a data set (what the run was trained on)")
-    p.add_argument("--split", metavar="NAME", help="(what the run validated on, else val)")
+    p.add_argument("--split", metavar="NAME", help="(what the run validated on; with --data val)")
     add_settings(p, "refine by a dense CRF before measuring")
     prediction_options(p)
 

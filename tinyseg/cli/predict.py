@@ -1,6 +1,5 @@
 """tinyseg predict: photographs of any size, segmented."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from .common import (
     not_negative,
     prediction_options,
     progress_line,
+    refuse_overwriting,
     refuse_views,
     tell_of_earlier_results,
     views,
@@ -42,7 +42,8 @@ def predict(options) -> int:
     from ..predict import predict
 
     settings = settings_of(options.crf, options.model) if options.crf else None
-    _refuse_overwriting(options)
+    endings = [".png", *["_overlay.png"] * options.overlay, *[".npz"] * options.probabilities]
+    refuse_overwriting([*options.images, model_file(options.model)], options.images, options.out, endings)
     model, progress = load_model(options), progress_line()
     if getattr(model, "task", "semantic") == "instance":
         return predict_objects(options, model, progress)
@@ -132,23 +133,3 @@ def refuse_unread(unread: list[Path], paths: list[Path]) -> None:
     if unread:
         names = ", ".join(map(str, unread[:5])) + " ..." * (len(unread) > 5)
         raise DataError(f"{len(unread)} of {len(paths)} pictures could not be read, for the reasons above: {names}")
-
-
-def _refuse_overwriting(options) -> None:
-    """UsageError where `predict` would write over one of its inputs, or one file twice; before anything is done."""
-    endings = [".png", *["_overlay.png"] * options.overlay, *[".npz"] * options.probabilities]
-    taken = {_same(path): f"the input {path}" for path in (*options.images, model_file(options.model))}
-    for path in options.images:
-        for ending in endings:
-            target = options.out / f"{path.stem}{ending}"
-            if other := taken.get(_same(target)):
-                raise UsageError(
-                    f"{target}, the result of {path}, would overwrite {other}; cure: another --out, or predict images "
-                    "of like names one after the other into folders of their own"
-                )
-            taken[_same(target)] = f"the result of {path}"
-
-
-def _same(path: Path) -> str:
-    """Equal for equal files, behind links and on disks that take A for a."""
-    return os.path.normcase(path.resolve())

@@ -1,5 +1,6 @@
 """tinyseg weaken: weak labels from the masks of a data set, to try weak supervision or to measure it."""
 
+import shlex
 import zlib
 from pathlib import Path
 
@@ -72,7 +73,6 @@ def weaken(options) -> int:
             weak_files.write_tags(there, found, names)
     amount = f"{100 * drawn / pixels:.2f} % of the pixels" if kind == "scribbles" else f"{drawn} {kind}"
     progress.say(f"{there}: {amount} in {counted(len(dataset), 'image')}")
-    progress.say(
-        f"tinyseg train --data {options.data} --supervision {kind}" + f" --labels {out}" * bool(options.out)
-    )
+    labels = ["--labels", out] * bool(options.out)
+    progress.say(shlex.join(map(str, ["tinyseg", "train", "--data", options.data, "--supervision", kind, *labels])))
     return 0

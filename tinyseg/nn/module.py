@@ -37,7 +37,10 @@ class _State(Tensor):
             super().__init__(device.empty(np.shape(data)), device, self.trained)
 
     def assign(self, values) -> None:
-        """Take new values of the same shape, converted to this dtype and device. Inside `no_init` nothing is taken."""
+        """Take new values of the same shape, converted to this dtype and device. Inside `no_init` nothing is taken.
+
+        On the host into the same memory, so not between a forward pass and its backward.
+        """
         values = np.asarray(values)
         if values.shape != self.shape:
             raise ValueError(f"assign: got shape {values.shape}, expected {self.shape}")

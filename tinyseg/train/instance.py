@@ -88,7 +88,7 @@ def refuse(options: Namespace) -> None:
 
 
 def open_set(options: Namespace, split: str):
-    """The data set of a split: --data, or 4000 shapes."""
+    """The data set of a split: --data, or the shapes, 4000 to train on."""
     if options.data is None:
         return shapes(split, 4000)
     return open_objects(options.data, split, **({} if options.scale == 1 else {"scale": options.scale}))

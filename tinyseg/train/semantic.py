@@ -118,7 +118,7 @@ class Semantic(Task):
 
 
 def open_set(options: Namespace, split: str):
-    """The data set of a split: --data, or 800 shapes."""
+    """The data set of a split: --data, or the shapes, 800 to train on."""
     if options.data is None:
         return shapes(split, 800)
     return open_data(options.data, split=split, **({} if options.scale == 1 else {"scale": options.scale}))

@@ -44,37 +44,37 @@ class WeaklySupervised(Semantic):
     """Semantic segmentation in which the training images have weak labels; see above."""
 
     def __init__(self, options: Namespace):
+        self.methods, self.warm_part = methods_of(options), warm_part_of(options)
         super().__init__(options)
-        whole = self.train_set
         self.background = self.train_set.background
-        self.methods = methods_of(options)
         self.masks_loss, self.loss_of = self.loss_of, self.loss_of_kinds
-        steps = [augmentation(options, self.size, self.mean, self.std)]
         self.cuts = None
         if self.methods["scribbles"] == "scribblesup":
-            self.cuts = GraphCuts(whole, Path(options.out) / "labels")
-            steps.insert(0, self.cuts)
-        if self.methods["boxes"] in ("seg", "box_em"):
-            self.train_set = Segmented(whole, self.background, boxes_too=self.methods["boxes"] == "box_em")
-        self.loader = make_loader(options, self.train_set, t.Compose(steps))
+            self.cuts = GraphCuts(self.train_set, Path(options.out) / "labels")
+            steps = [self.cuts, augmentation(options, self.size, self.mean, self.std)]
+            self.loader = make_loader(options, self.train_set, t.Compose(steps))
         epochs = options.epochs or -(-options.steps // len(self.loader))
         self.turns = turns_of(epochs, options.turns)
-        part = (0.0 if options.init else WARM_START) if options.warm_start is None else options.warm_start
-        self.step, self.warm_until = 0, round(part * (options.steps or epochs * len(self.loader)))
+        self.step, self.warm_until = 0, round(self.warm_part * (options.steps or epochs * len(self.loader)))
 
     def open_training_set(self):
-        return open_weak_set(self.options)
+        """The images with the labels that the network sees; their class weights are of these too."""
+        weak, method = open_weak_set(self.options), self.methods["boxes"]
+        if method == "seg" or method == "box_em" and self.warm_part:
+            return Segmented(weak, boxes_too=method == "box_em")
+        return weak
 
     def begin_epoch(self, model, epoch, progress):
         self.step = epoch * len(self.loader)
-        if self.cuts is not None and epoch in self.turns:
+        if self.cuts is not None and self.turns.get(epoch, 0) > self.cuts.number:  # more epochs move the turns
             progress.say(self.cuts.turn(model, self.turns[epoch], progress))
 
     def state(self):
-        return {"turn": np.asarray(self.cuts.number if self.cuts else 0), "step": np.asarray(self.step)}
+        turn = self.cuts.number if self.cuts else 0
+        return {name: np.asarray(n) for name, n in (("turn", turn), ("step", self.step), ("warm", self.warm_until))}
 
     def load_state(self, arrays):
-        self.step = int(arrays["step"])
+        self.step, self.warm_until = int(arrays["step"]), int(arrays.get("warm", self.warm_until))
         if self.cuts is not None and int(arrays["turn"]):
             self.cuts.read(int(arrays["turn"]))
 
@@ -162,8 +162,8 @@ class WeaklySupervised(Semantic):
 class Segmented:
     """A data set whose boxes have become masks, by a dense CRF (Bbox-Seg); or have masks beside them (boxes_too)."""
 
-    def __init__(self, dataset: Weak, background: int | None, boxes_too: bool = False):
-        self.dataset, self.background, self.boxes_too = dataset, background, boxes_too
+    def __init__(self, dataset: Weak, boxes_too: bool = False):
+        self.dataset, self.boxes_too = dataset, boxes_too
 
     def __getattr__(self, name):
         return getattr(self.dataset, name)
@@ -196,7 +196,6 @@ class GraphCuts:
 
     def turn(self, model, number: int, progress: report.Progress) -> str:
         """Label every image anew, with the network's opinion from the second turn on; says what happened to E."""
-        (self.folder / str(number)).mkdir(parents=True, exist_ok=True)
         before = after = 0.0
         images = [i for i in range(len(self.dataset)) if self.dataset.kind(i) in ("scribbles", "points")]
         for count, i in enumerate(images, 1):
@@ -210,8 +209,9 @@ class GraphCuts:
                 before += graph.energy(start, p).total
             labels, energy = graph.label(p, start)
             after += energy.total
-            mask = graph.paint(labels)
-            write_mask(self.folder / str(number) / f"{sample.name}.png", mask)
+            mask, file = graph.paint(labels), self.folder / str(number) / f"{sample.name}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)  # a name may be that of a folder and a file in it
+            write_mask(file, mask)
             self.masks[sample.name] = mask.astype(np.uint8)
             progress.show(f"labels by graph cuts {count}/{len(images)}")
         self.number = number
@@ -228,6 +228,13 @@ class GraphCuts:
 
 
 # The parts
+
+
+def warm_part_of(options: Namespace) -> float:
+    """The part of the steps that is a warm start: --warm-start, else 0.5 where the weights begin with nothing."""
+    if options.warm_start is not None:
+        return options.warm_start
+    return 0.0 if options.init else WARM_START
 
 
 def open_weak_set(options: Namespace) -> Weak:

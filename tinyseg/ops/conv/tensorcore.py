@@ -10,7 +10,7 @@ have: its bits in uint16. Sums are float32. Results have the type of the operand
 asks for another one. Gradients of filters are float32.
 
 A run of channels is copied 16 bytes at a time. Where that does not divide it (an image's 3 channels, 21 classes) zeros
-are put behind the channels first, one pass over a small array, if a filter of several taps then reads it several times.
+are put behind the channels first, one pass over the array, if a filter of several taps then reads it several times.
 
 Work is cut into tiles of 128 pixels by 128 or 64 channels, a block of threads each. Where that gives too few blocks for
 the device, the sum is cut too, into shares whose parts are added up in their order: runs repeat to the bit.
