@@ -8,12 +8,11 @@ response normalisation over 5 channels; a ReLU behind each convolution. Pooling 
 `vgg.py`.
 """
 
-import numpy as np
 
 from .. import ops
-from ..nn import Conv2d, Dropout, MaxPool2d, Module, ReLU, Sequential
+from ..nn import Conv2d, MaxPool2d, Module, ReLU, Sequential
 from ..tensor import Tensor
-from .vgg import he_init
+from .vgg import Classifier
 
 
 class LocalResponseNorm(Module):
@@ -52,7 +51,7 @@ class AlexNetFeatures(Sequential):
         )
 
 
-class AlexNet(Module):
+class AlexNet(Classifier):
     """AlexNet, the classifier: 60,965,224 parameters for 1000 classes. Images of 227 x 227 give 6 x 6 before fc6.
 
     Maps of another size are averaged to 6 x 6 first. `width` (even) are the channels of the first convolution.
@@ -61,23 +60,5 @@ class AlexNet(Module):
     """
 
     def __init__(self, num_classes: int = 1000, in_channels: int = 3, width: int = 96, seed: int = 0):
-        self.features = AlexNetFeatures(in_channels, width)
-        hidden = 4096 * width // 96
-        self.classifier = Sequential(
-            Conv2d(channels(width)[-1], hidden, 6),
-            ReLU(),
-            Dropout(0.5),
-            Conv2d(hidden, hidden, 1),
-            ReLU(),
-            Dropout(0.5),
-            Conv2d(hidden, num_classes, 1),
-        )
-        self.reset_parameters(seed)
-
-    def reset_parameters(self, seed: int | np.random.Generator = 0) -> None:
-        rng = np.random.default_rng(seed)
-        super().reset_parameters(rng)
-        he_init(self, rng)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ops.flatten(self.classifier(ops.adaptive_avg_pool2d(self.features(x), 6)), 1)
+        features = AlexNetFeatures(in_channels, width)
+        super().__init__(features, channels(width)[-1], 6, 4096 * width // 96, num_classes, seed)

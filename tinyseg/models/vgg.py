@@ -80,25 +80,16 @@ class VGGFeatures(Sequential):
         return found
 
 
-class VGG16(Module):
-    """VGG16, the classifier: 138,357,544 parameters for 1000 classes, as torchvision's.
+class Classifier(Module):
+    """Features, averaged to side x side, and three fully connected layers: VGG16 and AlexNet, which name theirs.
 
-    Its fully connected layers are convolutions (7x7 and 1x1), which are the same numbers: what FCN calls net surgery.
-    Maps of another size than 7x7 are averaged to it first.
-
-    Shapes: (N,H,W,in_channels) float -> logits (N,num_classes).
-
-    Example:
-        model = ts.models.VGG16(batch_norm=True)
+    The layers are convolutions (side x side and 1x1), which are the same numbers: what FCN calls net surgery.
     """
 
-    def __init__(
-        self, num_classes: int = 1000, in_channels: int = 3, width: int = 64, batch_norm: bool = False, seed: int = 0
-    ):
-        self.features = VGGFeatures(in_channels, width, batch_norm, pools(ceil_mode=False))
-        hidden = 64 * width
+    def __init__(self, features: Module, channels: int, side: int, hidden: int, num_classes: int, seed: int):
+        self.features, self.side = features, side
         self.classifier = Sequential(
-            Conv2d(8 * width, hidden, 7),
+            Conv2d(channels, hidden, side),
             ReLU(),
             Dropout(0.5),
             Conv2d(hidden, hidden, 1),
@@ -114,8 +105,25 @@ class VGG16(Module):
         he_init(self, rng)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = ops.adaptive_avg_pool2d(self.features(x), 7)
-        return ops.flatten(self.classifier(x), 1)
+        return ops.flatten(self.classifier(ops.adaptive_avg_pool2d(self.features(x), self.side)), 1)
+
+
+class VGG16(Classifier):
+    """VGG16, the classifier: 138,357,544 parameters for 1000 classes, as torchvision's.
+
+    Maps of another size than 7x7 are averaged to it first.
+
+    Shapes: (N,H,W,in_channels) float -> logits (N,num_classes).
+
+    Example:
+        model = ts.models.VGG16(batch_norm=True)
+    """
+
+    def __init__(
+        self, num_classes: int = 1000, in_channels: int = 3, width: int = 64, batch_norm: bool = False, seed: int = 0
+    ):
+        features = VGGFeatures(in_channels, width, batch_norm, pools(ceil_mode=False))
+        super().__init__(features, 8 * width, 7, 64 * width, num_classes, seed)
 
 
 class FullyConvolutional(Sequential):
