@@ -185,6 +185,16 @@ def test_batch_norm_with_a_shortcut(g, training, wanted):
         assert_close([fused(*arrays).numpy()], [plain(*arrays).numpy()], 2e-4)
 
 
+@pytest.mark.parametrize("form", ["array", "one number a channel"])
+def test_a_shortcut_of_another_form(form):
+    g = GEOMETRIES["1x1"]
+    x, w, _, dy = draw(g)
+    norm = np.zeros(g.k, np.float32), np.ones(g.k, np.float32), None, None
+    shortcut = ts.tensor(dy[0, 0, 0]) if form == "one number a channel" else dy
+    y = ops.conv2d_batch_norm(x, w, None, *norm, False, eps=0.0, relu=True, add=shortcut, **g.options)
+    assert_close([y.numpy()], [ops.relu(ops.conv2d(x, w, **g.options) + shortcut).numpy()])
+
+
 def test_a_shortcut_without_relu_is_refused():
     x, one = np.ones((1, 2, 2, 1), np.float32), np.ones(1, np.float32)
     with pytest.raises(ValueError, match="conv2d_batch_norm: add is given without relu=True; cure: . it behind"):

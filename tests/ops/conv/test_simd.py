@@ -1,14 +1,26 @@
-"""The micro-kernel by itself: C[m, j] = start[m, j] + sum_t sum_i A[t, m, i] B[t, i, j]."""
+"""The micro-kernel by itself: C[m, j] = sum_t sum_i A[t, m, i] B[t, i, j], and what is done to it in the end."""
 
 import numba
 import numpy as np
 import pytest
 
-from tinyseg.ops.conv.simd import COLUMNS, ENTRY, LANES, ROWS, VECTORS, add_rows, address, copy_floats, multiply_tile
+from tinyseg.ops.conv.simd import (
+    COLUMNS,
+    ENTRY,
+    FINISH,
+    LANES,
+    ROWS,
+    VECTORS,
+    add_rows,
+    address,
+    copy_floats,
+    keep,
+    multiply_tile,
+)
 
 
 @numba.njit
-def call_multiply_tile(out, c_rows, a, panel, table, start, taps, run, a_step, a_shift, c_shift, accumulate):
+def call_multiply_tile(out, c_rows, a, panel, table, taps, run, a_step, a_shift, c_shift, accumulate, epilogue, added):
     """Addresses from arrays, then the micro-kernel. `table` and `c_rows` hold offsets in floats."""
     entries = np.empty(table.shape, np.int64)
     for t in range(table.shape[0]):
@@ -18,9 +30,13 @@ def call_multiply_tile(out, c_rows, a, panel, table, start, taps, run, a_step, a
     rows = np.empty(ROWS, np.int64)
     for m in range(ROWS):
         rows[m] = address(out) + c_rows[m] * 4
+    finish = np.zeros(FINISH, np.int64)
+    finish[0], finish[1] = address(epilogue), epilogue.shape[1] * 4
+    if len(added):
+        finish[2] = address(added) - address(out)
     multiply_tile(address(entries), taps, run, a_step * 4, a_shift * 4, address(panel), panel.shape[1] * 4,
-                  address(rows), c_shift * 4,
-                  address(start), accumulate)  # fmt: skip
+                  address(rows), c_shift * 4, accumulate, address(finish) if len(epilogue) else 0)  # fmt: skip
+    keep(entries, rows, finish)
 
 
 def test_the_tile_fits_the_registers():
@@ -29,14 +45,16 @@ def test_the_tile_fits_the_registers():
     assert ROWS * VECTORS + VECTORS + 1 <= {16: 32, 8: 16, 4: 32}[LANES]
 
 
+@pytest.mark.parametrize("last", ["", "epilogue", "epilogue and shortcut"])
 @pytest.mark.parametrize("accumulate", [0, 1])
 @pytest.mark.parametrize("taps, run, a_step", [(0, 4, 1), (1, 0, 1), (1, 1, 1), (3, 5, 1), (2, 17, 3)])
-def test_the_sum(taps, run, a_step, accumulate):
+def test_the_sum(taps, run, a_step, accumulate, last):
     rng = np.random.default_rng(taps)
     a = rng.standard_normal(2000).astype(np.float32)
     width = COLUMNS + 5 * accumulate
     panel = rng.standard_normal((max(taps, 1) * run + 1, width)).astype(np.float32)
-    start = rng.standard_normal(COLUMNS).astype(np.float32)
+    epilogue = rng.standard_normal((3 if last else 0, COLUMNS + 2)).astype(np.float32)
+    added = rng.standard_normal((ROWS if "shortcut" in last else 0, COLUMNS + 8)).astype(np.float32)
     out = rng.standard_normal((ROWS, COLUMNS + 8)).astype(np.float32)
     table = np.zeros((taps, ENTRY), np.int64)
     table[:, 0] = rng.permutation(taps) * run * width  # where a tap's B stands in the panel
@@ -44,13 +62,17 @@ def test_the_sum(taps, run, a_step, accumulate):
     expected = out.astype(np.float64)
     tile = expected[:, 3 : 3 + COLUMNS]
     if not accumulate:
-        tile[:] = start
+        tile[:] = 0
     for t in range(taps):
         first = table[t, 0] // width
         for i in range(run):
             tile += np.outer(a[table[t, 1:] + 2 + i * a_step], panel[first + i, :COLUMNS].astype(np.float64))
+    if last:
+        factor, addend, floor = epilogue[:, :COLUMNS]
+        tile[:] = factor * tile + addend + (added[:, 3 : 3 + COLUMNS] if len(added) else 0)
+        np.maximum(tile, floor, out=tile)
     c_rows = np.arange(ROWS) * (COLUMNS + 8)
-    call_multiply_tile(out, c_rows, a, panel, table, start, taps, run, a_step, 2, 3, accumulate)
+    call_multiply_tile(out, c_rows, a, panel, table, taps, run, a_step, 2, 3, accumulate, epilogue, added)
     np.testing.assert_allclose(out, expected, atol=2e-5)
     beside = np.r_[:3, 3 + COLUMNS : COLUMNS + 8]
     assert np.array_equal(out[:, beside], expected[:, beside])

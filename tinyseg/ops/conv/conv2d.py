@@ -20,7 +20,6 @@ from .direct import (
     gather_tiles,
     pack_filters,
     pad_columns,
-    scale_filters,
     sum_parts,
 )
 from .geometry import Geometry, Options
@@ -61,14 +60,17 @@ class Conv2d(Function):
 
     x comes in `parts` parts. With relu, max(y, 0) takes the place of y. With statistics, `runs` has y's when forward is
     done, if the algorithm takes them on the way (`ops/statistics.py`), else None. With scale, forward alone multiplies
-    the sum over r, s and c by scale[k]. Under autocast operands are rounded to 16 bits here, and so saved for backward.
+    the sum over r, s and c by scale[k], and with `shortcut`, an array of y's form, adds that before relu: `added` tells
+    whether the algorithm did; else relu waits too. Under autocast operands are rounded to 16 bits here, and so saved
+    for backward.
     """
 
     takes_half = "mixed"
 
-    def __init__(self, options: Options, parts: int = 1, relu=False, statistics=False, scale=None):
+    def __init__(self, options: Options, parts: int = 1, relu=False, statistics=False, scale=None, shortcut=None):
         self.options, self.parts = options, parts
         self.relu, self.statistics, self.scale, self.runs = relu, statistics, scale, None
+        self.shortcut, self.added = shortcut, False
 
     def forward(self, *inputs):
         xs, w, b = inputs[: self.parts], inputs[self.parts], (*inputs[self.parts :], None)[1]
@@ -84,7 +86,12 @@ class Conv2d(Function):
         *xs, w = (narrowed(self.device, a, self.narrow) for a in (*xs, w))
         self.xs = tuple(xs) if self.needs_w else None
         self.w = w if self.needs_x else None
-        epilogue = self.relu, self.statistics, self.scale
+        if self.shortcut is not None:
+            fits = (self.shortcut.shape, self.shortcut.dtype) == (g.y_shape, w.dtype)
+            self.added = fits and algorithm(self.device, g, w.dtype) == "direct"
+        waits = self.shortcut is not None and not self.added
+        shortcut = None if waits else self.shortcut
+        epilogue = self.relu and not waits, self.statistics, self.scale, shortcut
         y, self.runs = forward_with_epilogue(self.device, g, xs, w, b, self.exact, *epilogue)
         self.y = y if self.relu and any(self.needs) else None
         return y
@@ -186,8 +193,13 @@ def forward(device, g: Geometry, x, w, b=None, exact=False):
     return forward_with_epilogue(device, g, (x,), w, b, exact)[0]
 
 
-def forward_with_epilogue(device, g: Geometry, xs, w, b=None, exact=False, relu=False, statistics=False, scale=None):
-    """y = b + scale * (w * x) of the parts of x, with relu max(y, 0); and y's statistics if wanted and on the way."""
+def forward_with_epilogue(
+    device, g: Geometry, xs, w, b=None, exact=False, relu=False, statistics=False, scale=None, shortcut=None
+):
+    """y = b + scale * (w * x) of the parts of x, with relu max(y, 0); and y's statistics if wanted and on the way.
+
+    The direct algorithm alone adds a shortcut, before relu.
+    """
     which = algorithm(device, g, w.dtype)
     if which == "tensorcore":
         w = w if scale is None else w * scale
@@ -198,21 +210,19 @@ def forward_with_epilogue(device, g: Geometry, xs, w, b=None, exact=False, relu=
         epilogue = dict(scale=scale, b=b, relu=relu, statistics=statistics)
         return y, winograd_convolution(device, (y,), _two_parts(device, xs), w, padding, d, side, **epilogue)
     x = _whole(device, xs)
-    if scale is not None and which == "direct":
-        w = _scaled(device, g, w, scale)
-    elif scale is not None:
-        w = w * scale
     if which == "direct":
         if _thin(g):
             x, g = _merge_taps(device, g, x)
         _gather(device, y, x, w, b, g.x_shape, g.y_shape, g, False, num=g.stride, den=(1, 1),
-                off=(-g.padding[0], -g.padding[1]), inc=g.dilation)  # fmt: skip
+                off=(-g.padding[0], -g.padding[1]), inc=g.dilation, scale=scale, shortcut=shortcut,
+                relu=relu)  # fmt: skip
+        return y, runs
+    w = w if scale is None else w * scale
+    b = device.zeros((g.K,), wide(x.dtype)) if b is None else b.astype(wide(x.dtype), copy=False)
+    if which == "depthwise":
+        device.launch(depthwise_forward, y, x, w, b, *_numbers(g))
     else:
-        b = device.zeros((g.K,), wide(x.dtype)) if b is None else b.astype(wide(x.dtype), copy=False)
-        if which == "depthwise":
-            device.launch(depthwise_forward, y, x, w, b, *_numbers(g))
-        else:
-            device.launch(plain_forward, y, x, w, b, *_numbers(g, g.K), g.groups)
+        device.launch(plain_forward, y, x, w, b, *_numbers(g, g.K), g.groups)
     if relu:
         device.launch(relu_flat, y.reshape(-1), y.reshape(-1), y.size)
     return y, runs
@@ -367,22 +377,23 @@ def _columns(device, g: Geometry, dy, w):
     return forward(device, pixelwise, dy, filters)
 
 
-def _scaled(device, g: Geometry, w, scale):
-    scaled = device.empty(g.w_shape, w.dtype)
-    rows = scaled.reshape(-1, g.K), w.reshape(-1, g.K)
-    device.launch(scale_filters, *rows, scale.reshape(-1).astype(w.dtype, copy=False), g.K)
-    return scaled
+def _gather(device, out, a, w, b, a_shape, out_shape, g: Geometry, transposed: bool, num, den, off, inc, scale=None,
+            shortcut=None, relu=False) -> None:  # fmt: skip
+    """out of a and the filters (transposed: of the adjoint map), packed a slab of output channels after the other.
 
-
-def _gather(device, out, a, w, b, a_shape, out_shape, g: Geometry, transposed: bool, num, den, off, inc) -> None:
-    """out of a and the filters (transposed: of the adjoint map), packed a slab of output channels after the other."""
+    Times scale, plus b and the shortcut, and with relu not below 0.
+    """
     w = w.reshape(g.w_shape)  # merged taps are the same numbers in the same order
     columns, run = (g.C, g.K) if transposed else (g.K, g.C)
     columns, run, taps = columns // g.groups, run // g.groups, g.R * g.S
     count = -(-columns // COLUMNS)
-    start = device.zeros((g.groups, count * COLUMNS), out.dtype)
-    if b is not None:
-        start[:, :columns] = b.reshape(g.groups, -1)
+    plain = b is None and scale is None and shortcut is None and not relu
+    epilogue = device.empty((3, g.groups, 0 if plain else count * COLUMNS), out.dtype)
+    epilogue[0], epilogue[1], epilogue[2] = 1, 0, 0 if relu else -np.inf
+    for row, values in zip(epilogue, () if plain else (scale, b)):
+        if values is not None:
+            row[:, :columns] = values.reshape(g.groups, -1)
+    shortcut = epilogue.reshape(-1)[:0] if shortcut is None else shortcut.reshape(-1)
     zeros = device.zeros((max(a.shape[3], run),), out.dtype)
     pixels, panel = _pixels_in_cache(run, 48 * ROWS), 4 * taps * run * COLUMNS
     if g.groups * count * panel > 4 << 20:  # filters that outgrow the caches are read once by each thread
@@ -395,8 +406,9 @@ def _gather(device, out, a, w, b, a_shape, out_shape, g: Geometry, transposed: b
         panels = device.empty((g.groups, size, taps, run, COLUMNS), w.dtype)
         device.launch(pack_filters, panels, w, g.R, g.S, g.C // g.groups, g.K, g.groups, transposed, first)
         of = first * COLUMNS
-        device.launch(gather_tiles, out.reshape(-1)[of:], a, panels, start.reshape(-1)[of:], zeros, *a_shape[:3],
-                      a.shape[3], *out_shape[1:], g.R, g.S, g.groups, *num, *den, *off, *inc, block)  # fmt: skip
+        device.launch(gather_tiles, out.reshape(-1)[of:], a, panels, epilogue.reshape(-1)[of:], shortcut[of:], zeros,
+                      *a_shape[:3], a.shape[3], *out_shape[1:], g.R, g.S, g.groups, *num, *den, *off, *inc,
+                      g.groups * count * COLUMNS, block)  # fmt: skip
 
 
 def _pixels_in_cache(channels: int, most: int) -> int:

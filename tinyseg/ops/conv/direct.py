@@ -17,7 +17,7 @@ import numpy as np
 from numba import prange
 
 from ...kernel import device_function, kernel
-from .simd import COLUMNS, ENTRY, LANES, ROWS, address, copy_floats, keep, multiply_tile, transpose_block
+from .simd import COLUMNS, ENTRY, FINISH, LANES, ROWS, address, copy_floats, keep, multiply_tile, transpose_block
 
 SELDOM = 12  # times that a panel of dy is read: up to here it is read where it lies
 
@@ -57,17 +57,9 @@ def pack_filters(panels, w, R, S, C, K, groups, transposed, skipped):
                 copy_floats(to, address(w) + ((tap * C + i) * K + g * Kg + first) * 4, width, COLUMNS)
 
 
-@kernel
-def scale_filters(scaled, w, scale, K):
-    """scaled = w (R*S*C, K) * scale (K,): the factor of a folded norm. Parallel over rows."""
-    for row in prange(len(w)):
-        for k in range(K):
-            scaled[row, k] = w[row, k] * scale[k]
-
-
 @device_function
-def _gather_block(out, a, panels, start, zeros, job, N, AH, AW, AC, OH, OW, OC, R, S, groups, num_h, num_w, den_h,
-                  den_w, off_h, off_w, inc_h, inc_w, block):  # fmt: skip
+def _gather_block(out, a, panels, epilogue, shortcut, zeros, job, N, AH, AW, AC, OH, OW, OC, R, S, groups, num_h, num_w,
+                  den_h, den_w, off_h, off_w, inc_h, inc_w, columns, block):  # fmt: skip
     """One block of one phase: see `gather_tiles`."""
     phases = den_h * den_w
     phase, index = job % phases, job // phases
@@ -131,41 +123,55 @@ def _gather_block(out, a, panels, start, zeros, job, N, AH, AW, AC, OH, OW, OC, 
                 used[tile] += 1
 
     # the sums
-    edge = np.empty((ROWS, COLUMNS), np.float32)
+    edge, edge_shortcut = np.empty((ROWS, COLUMNS), np.float32), np.empty((ROWS, COLUMNS), np.float32)
     edge_rows = np.empty(ROWS, np.int64)
     for m in range(ROWS):
         edge_rows[m] = address(edge) + m * COLUMNS * 4
+    finish, edge_finish = np.zeros(FINISH, np.int64), np.zeros(FINISH, np.int64)
+    added = len(shortcut) > 0
+    to_shortcut = address(shortcut) - address(out)
+    finish[1] = edge_finish[1] = columns * 4
+    finish[2], edge_finish[2] = (to_shortcut, address(edge_shortcut) - address(edge)) if added else (0, 0)
+    last, edge_last = (address(finish), address(edge_finish)) if len(epilogue) > 0 else (0, 0)
     for g in range(groups):
         for p in range(panel_count):
             panel = address(panels) + (g * panel_count + p) * R * S * run * COLUMNS * 4
-            first = address(start) + (g * panel_count + p) * COLUMNS * 4
+            finish[0] = edge_finish[0] = address(epilogue) + (g * panel_count + p) * COLUMNS * 4
             c_shift = (g * Kg + p * COLUMNS) * 4
             width = min(COLUMNS, Kg - p * COLUMNS)
             for tile in range(tiles):
                 entries = address(table) + tile * taps * ENTRY * 8
-                rows = address(c_rows) + tile * ROWS * 8
-                if width == COLUMNS:
-                    multiply_tile(entries, used[tile], run, 4, g * run * 4, panel, COLUMNS * 4, rows, c_shift, first, 0)
-                else:  # the last channels: a whole tile would write over the next pixel
-                    multiply_tile(entries, used[tile], run, 4, g * run * 4, panel, COLUMNS * 4, address(edge_rows), 0,
-                                  first, 0)  # fmt: skip
-                    for m in range(min(ROWS, count - tile * ROWS)):
-                        copy_floats(c_rows[tile * ROWS + m] + c_shift, edge_rows[m], width, width)
-    keep(table, c_rows, nowhere, edge, edge_rows)
+                rows = min(ROWS, count - tile * ROWS)
+                if width == COLUMNS and (rows == ROWS or not added):
+                    multiply_tile(entries, used[tile], run, 4, g * run * 4, panel, COLUMNS * 4,
+                                  address(c_rows) + tile * ROWS * 8, c_shift, 0, last)  # fmt: skip
+                    continue
+                # the last channels: a whole tile would write over the next pixel; or the last pixels, behind which
+                # is nothing to add
+                for m in range(rows if added else 0):
+                    from_shortcut = c_rows[tile * ROWS + m] + c_shift + to_shortcut
+                    copy_floats(edge_rows[m] + edge_finish[2], from_shortcut, width, COLUMNS)
+                multiply_tile(entries, used[tile], run, 4, g * run * 4, panel, COLUMNS * 4, address(edge_rows), 0, 0,
+                              edge_last)  # fmt: skip
+                for m in range(rows):
+                    copy_floats(c_rows[tile * ROWS + m] + c_shift, edge_rows[m], width, width)
+    keep(table, c_rows, nowhere, edge, edge_shortcut, edge_rows, finish, edge_finish)
 
 
 @kernel
-def gather_tiles(out, a, panels, start, zeros, N, AH, AW, AC, OH, OW, OC, R, S, groups, num_h, num_w, den_h, den_w,
-                 off_h, off_w, inc_h, inc_w, block):  # fmt: skip
-    """out[n, o, k] = start[k] + sum over taps r and channels c of a[n, (o num + off + r inc) / den, c] panels[r, c, k].
+def gather_tiles(out, a, panels, epilogue, shortcut, zeros, N, AH, AW, AC, OH, OW, OC, R, S, groups, num_h, num_w,
+                 den_h, den_w, off_h, off_w, inc_h, inc_w, columns, block):  # fmt: skip
+    """out[n, o, k] = sum over taps r and channels c of a[n, (o num + off + r inc) / den, c] panels[r, c, k].
 
-    out (N*OH*OW*OC,) flat; a has AC floats a pixel; panels from `pack_filters`; start: COLUMNS numbers for each panel
-    (the bias); zeros: AC or run zeros, whichever is more. Parallel over blocks of `block` output pixels of each phase.
+    Where there is an epilogue (factor, addend and floor: rows of COLUMNS numbers for each panel, `columns` apart), then
+    max(factor * that + addend + shortcut, floor), the shortcut of out's form or empty. out (N*OH*OW*OC,) flat; a has AC
+    floats a pixel; panels from `pack_filters`; zeros: AC or run zeros, whichever is more. Parallel over blocks of
+    `block` output pixels of each phase.
     """
     blocks = (N * ((OH + den_h - 1) // den_h) * ((OW + den_w - 1) // den_w) + block - 1) // block
     for job in prange(blocks * den_h * den_w):
-        _gather_block(out, a, panels, start, zeros, job, N, AH, AW, AC, OH, OW, OC, R, S, groups, num_h, num_w, den_h,
-                      den_w, off_h, off_w, inc_h, inc_w, block)  # fmt: skip
+        _gather_block(out, a, panels, epilogue, shortcut, zeros, job, N, AH, AW, AC, OH, OW, OC, R, S, groups, num_h,
+                      num_w, den_h, den_w, off_h, off_w, inc_h, inc_w, columns, block)  # fmt: skip
 
 
 @device_function
@@ -187,7 +193,6 @@ def _gradient_job(part, dy, x, rows_from, rows_to, panels_from, panels_to, H, W,
     b_step = K * 4 if seldom else COLUMNS * 4
     packed = np.empty(1 if seldom else block * Q * COLUMNS, np.float32)
     edge = np.empty((ROWS, COLUMNS), np.float32)
-    zero = np.zeros(COLUMNS, np.float32)
     nowhere = np.empty(COLUMNS, np.float32)
     edge_rows, c_rows, last_rows = np.empty(ROWS, np.int64), np.empty(ROWS, np.int64), np.empty(ROWS, np.int64)
     for m in range(ROWS):
@@ -232,19 +237,19 @@ def _gradient_job(part, dy, x, rows_from, rows_to, panels_from, panels_to, H, W,
                     a_shift = (g * M + c0) * 4
                     if width < COLUMNS:
                         multiply_tile(entries, used[tap], q1 - q0, stride_w * XC * 4, a_shift, panel, b_step,
-                                      address(edge_rows), 0, address(zero), 0)  # fmt: skip
+                                      address(edge_rows), 0, 0, 0)  # fmt: skip
                         for m in range(c - c0, min(ROWS, M - c0)):
                             for j in range(width):
                                 part[(tap * M + c0 + m) * K + k0 + j] += edge[m, j]
                     elif c + ROWS <= M:
                         multiply_tile(entries, used[tap], q1 - q0, stride_w * XC * 4, a_shift, panel, b_step,
-                                      address(c_rows), c_shift, address(zero), 1)  # fmt: skip
+                                      address(c_rows), c_shift, 1, 0)  # fmt: skip
                     else:
                         for m in range(ROWS):
                             last_rows[m] = c_rows[m] if c - c0 <= m and m < M - c0 else address(nowhere) - c_shift
                         multiply_tile(entries, used[tap], q1 - q0, stride_w * XC * 4, a_shift, panel, b_step,
-                                      address(last_rows), c_shift, address(zero), 1)  # fmt: skip
-    keep(table, packed, edge, zero, nowhere, edge_rows, c_rows, last_rows)
+                                      address(last_rows), c_shift, 1, 0)  # fmt: skip
+    keep(table, packed, edge, nowhere, edge_rows, c_rows, last_rows)
 
 
 @kernel

@@ -3,8 +3,8 @@
     conv2d_relu          max(conv2d(x), 0): bias and ReLU are applied while the result is in registers
     conv2d_batch_norm    in training the convolution takes its result's statistics while that lies in the cache, and one
                          visit normalises it, adds a residual block's shortcut and clips; where no gradient is asked for
-                         and the statistics are fixed, the norm is a factor and a bias of each channel, and its visit is
-                         saved too
+                         and the statistics are fixed, the norm is a factor and a bias of each channel, applied with the
+                         rest while the result is in registers
 
 `nn.Sequential` calls these for layers that stand in such an order.
 """
@@ -59,8 +59,12 @@ def conv2d_batch_norm(
     fits = fits and all(t is None or t.shape == every for t in (weight, bias))  # where not, batch norm says so
     if not training and fits and not (wanted and grad_enabled()):
         scale, shift = _as_factor_and_bias(b, running_mean, running_var, weight, bias, eps)
-        y = Conv2d(options, len(xs), relu and add is None, scale=scale)(*xs, w, shift)
-        return y if add is None else add_relu(y, add)
+        devices = {t.device for t in (*xs, w, add) if isinstance(t, Tensor)}
+        shortcut = add.data if isinstance(add, Tensor) and len(devices) == 1 else None
+        clipped = relu and (add is None or shortcut is not None)
+        convolution = Conv2d(options, len(xs), clipped, scale=scale, shortcut=shortcut)
+        y = convolution(*xs, w, shift)
+        return y if add is None or convolution.added else add_relu(y, add)
     convolution = Conv2d(options, len(xs), statistics=training)
     y = convolution(*xs, w) if b is None else convolution(*xs, w, b)
     if add is not None:

@@ -1,11 +1,12 @@
 """The micro-kernel of every fast convolution: a ROWS x COLUMNS tile of the result, held in vector registers.
 
-    C[m, j] = start[m, j] + sum_{t < taps} sum_{i < run} A[t, m, i] B[t, i, j]        m < ROWS, j < COLUMNS
+    C[m, j] = sum_{t < taps} sum_{i < run} A[t, m, i] B[t, i, j]        m < ROWS, j < COLUMNS
 
 For each step i one element of each of the ROWS rows of A is broadcast and multiplied into COLUMNS / LANES vectors of B:
 ROWS * COLUMNS multiply-adds for ROWS + COLUMNS / LANES loads, so that the multiply-add units are the only limit. The
 rows of A are *addresses in a table*, one for each tap and row. So a convolution needs no copy of its input: the table
 names the pixels that a tap sees, padding is the address of a row of zeros, and a tap that sees no more has no entry.
+What stands behind a convolution - a bias, a norm, a shortcut, ReLU - is done to the tile before it leaves them.
 
 Numba's own vectoriser does not keep such a tile in registers; here it is written in LLVM's language, which Numba
 compiles like any other code. The tile's size follows from the machine's vector registers.
@@ -38,6 +39,7 @@ def _vector_shape() -> tuple[int, int, int]:
 LANES, ROWS, VECTORS = _vector_shape()
 COLUMNS = LANES * VECTORS
 ENTRY = ROWS + 1  # int64 numbers of a table entry: the offset of B in bytes, then the address of each row of A
+FINISH = 3  # int64 numbers that say what is done to a tile in the end
 
 _f32, _i32, _i64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _vector = ir.VectorType(_f32, LANES)
@@ -86,11 +88,11 @@ def _emit_tile_function(module) -> ir.Function:
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_i64] * 11), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
-    table, taps, run, a_step, a_shift, panel, b_step, c_rows, c_shift, start, accumulate = function.args
+    table, taps, run, a_step, a_shift, panel, b_step, c_rows, c_shift, accumulate, finish = function.args
     fma = cgutils.get_or_insert_function(
         module, ir.FunctionType(_vector, [_vector] * 3), f"llvm.fma.v{LANES}f32"
     )
-    names = ("entry", "old", "new", "tap", "fetch", "step", "body", "next", "store")
+    names = ("entry", "old", "tap", "fetch", "step", "body", "next", "done", "store", "finish", "shortcut", "clip")
     block = {n: function.append_basic_block(n) for n in names}
     b = ir.IRBuilder(block["entry"])
     tile = [(m, j) for m in range(ROWS) for j in range(VECTORS)]
@@ -109,14 +111,12 @@ def _emit_tile_function(module) -> ir.Function:
         one = b.insert_element(undefined, b.load(pointer, align=4), ir.Constant(_i32, 0))
         return b.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_i32, LANES), [0] * LANES))
 
-    # the tile starts from C itself or from one row (the bias, or zeros)
+    # the tile starts from C itself or from zeros
+    zero = ir.Constant(_vector, [0.0] * LANES)
     c = [b.add(load_i64(c_rows, number(m)), c_shift) for m in range(ROWS)]
-    b.cbranch(b.icmp_signed("!=", accumulate, number(0)), block["old"], block["new"])
+    b.cbranch(b.icmp_signed("!=", accumulate, number(0)), block["old"], block["tap"])
     b.position_at_end(block["old"])
     old = {(m, j): b.load(vector_at(c[m], j), align=4) for m, j in tile}
-    b.branch(block["tap"])
-    b.position_at_end(block["new"])
-    row = [b.load(vector_at(start, j), align=4) for j in range(VECTORS)]
     b.branch(block["tap"])
 
     # for each tap ...
@@ -124,11 +124,11 @@ def _emit_tile_function(module) -> ir.Function:
     t = b.phi(_i64)
     outer = {at: b.phi(_vector) for at in tile}
     t.add_incoming(number(0), block["old"])
-    t.add_incoming(number(0), block["new"])
+    t.add_incoming(number(0), block["entry"])
     for m, j in tile:
         outer[m, j].add_incoming(old[m, j], block["old"])
-        outer[m, j].add_incoming(row[j], block["new"])
-    b.cbranch(b.icmp_signed("<", t, taps), block["fetch"], block["store"])
+        outer[m, j].add_incoming(zero, block["entry"])
+    b.cbranch(b.icmp_signed("<", t, taps), block["fetch"], block["done"])
 
     b.position_at_end(block["fetch"])
     entry = b.mul(t, number(ENTRY))
@@ -168,15 +168,39 @@ def _emit_tile_function(module) -> ir.Function:
         outer[at].add_incoming(inner[at], block["next"])
     b.branch(block["tap"])
 
+    b.position_at_end(block["done"])
+    b.cbranch(b.icmp_signed("!=", finish, number(0)), block["finish"], block["store"])
     b.position_at_end(block["store"])
     for m, j in tile:
         b.store(outer[m, j], vector_at(c[m], j), align=4)
+    b.ret_void()
+
+    # C = max(factor * the sum + addend + Z, floor), NaN stays NaN
+    b.position_at_end(block["finish"])
+    first, row_bytes, to_z = (load_i64(finish, number(i)) for i in range(FINISH))
+    rows = [b.add(first, b.mul(row_bytes, number(i))) for i in range(3)]
+    factor, addend, floor = ([b.load(vector_at(row, j), align=4) for j in range(VECTORS)] for row in rows)
+    normal = {(m, j): b.call(fma, [outer[m, j], factor[j], addend[j]]) for m, j in tile}
+    b.cbranch(b.icmp_signed("!=", to_z, number(0)), block["shortcut"], block["clip"])
+    b.position_at_end(block["shortcut"])
+    added = {(m, j): b.fadd(normal[m, j], b.load(vector_at(b.add(c[m], to_z), j), align=4)) for m, j in tile}
+    b.branch(block["clip"])
+    b.position_at_end(block["clip"])
+    last = {at: b.phi(_vector) for at in tile}
+    for (m, j), y in last.items():
+        y.add_incoming(normal[m, j], block["finish"])
+        y.add_incoming(added[m, j], block["shortcut"])
+    for (m, j), y in last.items():
+        y = b.select(b.fcmp_ordered("<", y, floor[j]), floor[j], y)
+        b.store(y, vector_at(c[m], j), align=4)
     b.ret_void()
     return function
 
 
 @intrinsic
-def multiply_tile(typing_context, table, taps, run, a_step, a_shift, panel, b_step, c_rows, c_shift, start, accumulate):
+def multiply_tile(
+    typing_context, table, taps, run, a_step, a_shift, panel, b_step, c_rows, c_shift, accumulate, finish
+):
     """The micro-kernel; every argument an int64, addresses and steps in bytes.
 
     table       taps entries of ENTRY numbers: offset of the tap's B in the panel, address of each of ROWS rows of A
@@ -184,7 +208,9 @@ def multiply_tile(typing_context, table, taps, run, a_step, a_shift, panel, b_st
     panel       address of B, whose rows of COLUMNS floats are b_step bytes apart
     c_rows      address of ROWS addresses: where the rows of C lie (several may be one row that nobody reads);
                 c_shift: added to each
-    start       address of COLUMNS floats from which every row of C starts, unless accumulate is 1: then from C
+    accumulate  1: the sum is added to C. 0: it takes C's place
+    finish      0, or the address of FINISH numbers: the address of three rows of COLUMNS floats, factor, addend and
+                floor; how many bytes these lie apart; from C to Z, of C's form, which is added, or 0 for none
     """
 
     def emit(context, builder, signature, args):

@@ -219,7 +219,7 @@ def _forward_blocks(y, y2, means, deviations, counts, x, x2, U, epilogue, zeros,
                 for i in range((end - at + ROWS - 1) // ROWS):
                     multiply_tile(address(table) + i * ENTRY * 8, 1, C, 4, point * v_slice * 4, panel,
                                   COLUMNS * 4, address(c_rows) + i * ROWS * 8, (point * m_slice + p * COLUMNS) * 4,
-                                  address(zeros), 0)  # fmt: skip
+                                  0, 0)  # fmt: skip
         for part in range(1 if K1 == K else 2):
             begin, channels = (0, K1) if part == 0 else (K1, K - K1)
             _transform_outputs(y if part == 0 else y2, 0, channels, address(M), begin, K, m_slice, channels,
@@ -239,7 +239,7 @@ def winograd_forward(y, y2, means, deviations, counts, x, x2, U, epilogue, zeros
     epilogue (3, K) holds scale, bias and floor. x has the first C1 channels and x2 the others; y the first K1, y2 the
     others. Where `counts` has room, also the
     statistics of y over runs of tiles. V (jobs, points * (block * C + SKEW)) and M (jobs, points * (block * K + SKEW)):
-    work space of each thread, `block` tiles a time (a multiple of ROWS). zeros: at least C and COLUMNS of them.
+    work space of each thread, `block` tiles a time (a multiple of ROWS). zeros: at least C of them.
     Parallel over shares of the blocks.
     """
     tiles_h, tiles_w = ((P + d - 1) // d + side - 1) // side, ((Q + d - 1) // d + side - 1) // side
@@ -264,7 +264,7 @@ def winograd_inputs(V, x, x2, zeros, first, last, N, H, W, C1, C, P, Q, pad_h, p
 
 
 @device_function
-def _panels(y, y2, means, deviations, counts, V, w, epilogue, zeros, U, M, panel_first, panel_last, first, last, C,
+def _panels(y, y2, means, deviations, counts, V, w, epilogue, U, M, panel_first, panel_last, first, last, C,
             P, Q, K1, K, d, side, tiles_h, tiles_w, turned):  # fmt: skip
     """Panels `panel_first` to `panel_last` of one thread: see `winograd_panels`."""
     tiles, points = last - first, (side + 2) * (side + 2)
@@ -278,7 +278,7 @@ def _panels(y, y2, means, deviations, counts, V, w, epilogue, zeros, U, M, panel
                 for i in range((tiles + ROWS - 1) // ROWS):
                     multiply_tile(address(table) + i * ENTRY * 8, 1, channels, 4, (point * v_slice + slab) * 4,
                                   address(U) + point * u_slice * 4, COLUMNS * 4, address(c_rows) + i * ROWS * 8,
-                                  point * m_slice * 4, address(zeros), min(slab, 1))  # fmt: skip
+                                  point * m_slice * 4, min(slab, 1), 0)  # fmt: skip
         k = p * COLUMNS
         own = y if k < K1 else y2
         own_first, own_channels = (k, K1) if k < K1 else (k - K1, K - K1)
@@ -291,7 +291,7 @@ def _panels(y, y2, means, deviations, counts, V, w, epilogue, zeros, U, M, panel
 
 
 @kernel
-def winograd_panels(y, y2, means, deviations, counts, V, w, epilogue, zeros, U, M, first, last, C, P, Q, K1, K, d,
+def winograd_panels(y, y2, means, deviations, counts, V, w, epilogue, U, M, first, last, C, P, Q, K1, K, d,
                     side, turned, jobs):  # fmt: skip
     """As `winograd_forward`, for tiles from first to last and their V from `winograd_inputs`, filters untransformed.
 
@@ -301,7 +301,7 @@ def winograd_panels(y, y2, means, deviations, counts, V, w, epilogue, zeros, U, 
     tiles_h, tiles_w = ((P + d - 1) // d + side - 1) // side, ((Q + d - 1) // d + side - 1) // side
     count = K // COLUMNS
     for job in prange(jobs):
-        _panels(y, y2, means, deviations, counts, V, w, epilogue, zeros, U[job], M[job], count * job // jobs,
+        _panels(y, y2, means, deviations, counts, V, w, epilogue, U[job], M[job], count * job // jobs,
                 count * (job + 1) // jobs, first, last, C, P, Q, K1, K, d, side, tiles_h, tiles_w, turned)  # fmt: skip
 
 
@@ -322,7 +322,7 @@ def winograd_convolution(device, ys, xs, w, padding, dilation, side, turned=Fals
     _, P, Q, K1 = y.shape
     C, K = sum(a.shape[3] for a in xs), sum(a.shape[3] for a in ys)
     points, d, jobs = (side + 2) ** 2, dilation, device.threads
-    zeros = device.zeros((max(C, COLUMNS),), x.dtype)
+    zeros = device.zeros((C,), x.dtype)
     epilogue = device.empty((3, K), x.dtype)
     epilogue[0] = 1 if scale is None else scale
     epilogue[1] = 0 if b is None else b
@@ -339,7 +339,7 @@ def winograd_convolution(device, ys, xs, w, padding, dilation, side, turned=Fals
         for first in range(0, tiles, share):
             last = min(first + share, tiles)
             device.launch(winograd_inputs, V, x, x2, zeros, first, last, N, H, W, C1, C, P, Q, *padding, d, side)
-            device.launch(winograd_panels, *outputs, V, w, epilogue, zeros, U, M, first, last, *sizes, d, side,
+            device.launch(winograd_panels, *outputs, V, w, epilogue, U, M, first, last, *sizes, d, side,
                           int(turned), jobs)  # fmt: skip
     else:
         # more tiles share a pass over filters that outgrow the L2 cache; fewer leave it room for others
