@@ -2,6 +2,7 @@
 resources.txt, which test_resources.py holds the kernels to; with words behind it, for the files so named alone.
 
 A line for each kernel and architecture: registers a thread, bytes of static shared memory a block. None may spill.
+"wide" are those for arrays of 2^30 elements or more, whose offsets have 64 bits.
 """
 
 import os
@@ -28,20 +29,19 @@ def files(words=()) -> list[Path]:
 
 
 def measured(words=()) -> dict[tuple[str, str], nvrtc.Resources]:
-    """(kernel, architecture) -> what it occupies, for every .cu of the package; those for wide arrays compile too."""
-    jobs = []
-    for path in files(words):
-        units = sources(path)
-        jobs += [(path, units, architecture) for architecture in architectures()]
-        jobs.append((path, [source(u.path, u.types, True) for u in units], None))
+    """(kernel, architecture) -> what it occupies, for every .cu of the package."""
+    jobs = [
+        (path, [source(u.path, u.types, wide) for u in sources(path)], architecture, " wide" if wide else "")
+        for path in files(words)
+        for wide in (True, False)
+        for architecture in architectures()
+    ]
 
     def work(job):
-        path, units, architecture = job
-        binary = nvrtc.compile(units, architecture or "sm_80")
-        if architecture is None:
-            return {}
+        path, units, architecture, wide = job
         room = path.relative_to(PACKAGE).as_posix()
-        return {(f"{room} {kernel}", architecture): r for kernel, r in binary.resources.items()}
+        resources = nvrtc.compile(units, architecture).resources
+        return {(f"{room} {kernel}{wide}", architecture): r for kernel, r in resources.items()}
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return {key: r for found in pool.map(work, jobs) for key, r in found.items()}

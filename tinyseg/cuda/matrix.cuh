@@ -183,6 +183,16 @@ template <class Unit, int BN> struct Product {
         for (int e = 0; e < 4; e++) f(row(i, e), column(j, e), sum[i][j][e]);
   }
 
+  // Writes the first `columns` of each row to place(row), unless that is null: row by row, so that one address is held.
+  template <class Place> INLINE void write(int columns, Place place) const {
+#pragma unroll
+    for (int i = 0; i < 2 * ROWS; i++)
+      if (float *to = place(row(i / 2, i % 2 * 2)))
+#pragma unroll
+        for (int j = 0; j < 8; j++)
+          if (int at = column(j / 2, j % 2); at < columns) to[at] = sum[i / 2][j / 2][i % 2 * 2 + j % 2];
+  }
+
   // The sum of `steps` stages; copy(a_tile, b_tile) starts the copies of the next one and is called once for each.
   // `ring` is shared memory of STAGES * STAGE numbers, free to be used for something else afterwards.
   template <Along A_ALONG, Along B_ALONG, class Copy> INLINE void run(T *ring, int steps, Copy copy) {

@@ -21,8 +21,10 @@ __global__ void __launch_bounds__(128) mean_field(T *__restrict__ q, const T *__
       T other = __shfl_xor_sync(~0u, top, bits);
       top = other > top ? other : top;
     }
+#pragma unroll 1  // there are seldom more than 32 classes
     for (Index k = lane; k < K; k += 32) total += q[n * K + k] = exp(q[n * K + k] - top);
     T share = 1 / __shfl_sync(~0u, warp_sum(total), 0);
+#pragma unroll 1
     for (Index k = lane; k < K; k += 32) q[n * K + k] *= share;
   }
 }

@@ -100,9 +100,9 @@ INLINE void tile_statistics(float *mean, float *deviation, const Out *staged, co
 
 template <class Unit, int BN, bool TURNED, class Out, class T = typename Unit::T>
 INLINE void gather_tile(Out *out, float *parts, float *mean, float *deviation, const T *a, const T *w, const float *b,
-                        Index N, Index AH, Index AW, Index AC, Index OH, Index OW, Index OC, int R, int S, int groups,
-                        int num_h, int num_w, int den_h, int den_w, int off_h, int off_w, int inc_h, int inc_w,
-                        bool relu, bool statistics, int splits) {
+                        Index N, int AH, int AW, int AC, int OH, int OW, int OC, int R, int S, int groups, int num_h,
+                        int num_w, int den_h, int den_w, int off_h, int off_w, int inc_h, int inc_w, bool relu,
+                        bool statistics, int splits) {
   constexpr int DEPTH = Unit::DEPTH;
   DYNAMIC_SHARED(T, ring);
   __shared__ Pixel pixels[BM];
@@ -112,7 +112,7 @@ INLINE void gather_tile(Out *out, float *parts, float *mean, float *deviation, c
 
   // Which tile. Columns vary fastest: blocks that run at the same time read the same rows of A from the L2 cache.
   int Ag = AC / groups, Og = OC / groups;
-  Index block = blockIdx.x;
+  int block = blockIdx.x;
   int columns = cdiv(Og, BN), n0 = block % columns * BN;
   block /= columns;
   int split = block % splits;
@@ -121,13 +121,13 @@ INLINE void gather_tile(Out *out, float *parts, float *mean, float *deviation, c
   block /= groups;
   {
     int phase = block % (den_h * den_w), py = phase / den_w, px = phase % den_w;
-    Index m0 = block / (den_h * den_w) * BM;
+    Index m0 = Index(block / (den_h * den_w)) * BM;
     Index height = cdiv<Index>(OH - py, den_h), width = cdiv<Index>(OW - px, den_w), rows = N * height * width;
     if (m0 >= rows) return;  // this phase is smaller than the largest
     if (threadIdx.x == 0) {
       taps[0] = taps_of_phase(py, R, num_h, den_h, off_h, inc_h);
       tile = {int(min(Index(BM), rows - m0)),  min(BN, Og - n0), group * Og + n0, m0 / BM * OC + group * Og + n0,
-              (int64)split * N * OH * OW * OC, Og * AC};
+              (int64)split * N * OH * OW * OC, Index(Og) * AC};
     }
     if (threadIdx.x == 32) taps[1] = taps_of_phase(px, S, num_w, den_w, off_w, inc_w);
     __syncthreads();
@@ -149,7 +149,7 @@ INLINE void gather_tile(Out *out, float *parts, float *mean, float *deviation, c
   int k = first * DEPTH;
   int mine = k + tile_column<DEPTH, T>(a_chunks), c = mine % Ag, j = mine / Ag, i = 0;
   if (depth) i = j / tap_w.count, j %= tap_w.count;
-  w += TURNED ? n0 * AC + group * Ag : group * Og + n0;
+  w += TURNED ? Index(n0) * AC + group * Ag : group * Og + n0;
 
   auto copy = [&](T *a_tile, T *b_tile) {
     bool real = i < tap_h.count;
@@ -158,18 +158,18 @@ INLINE void gather_tile(Out *out, float *parts, float *mean, float *deviation, c
       Pixel p = pixels[row];
       int h = p.h + move_h, v = p.w + move_w;
       inside = real && (unsigned)h < (unsigned)AH && (unsigned)v < (unsigned)AW;
-      return a + (inside ? p.image + (h * AW + v) * AC + c : 0);
+      return a + (inside ? p.image + (Index(h) * AW + v) * AC + c : 0);
     });
     if constexpr (TURNED) {  // columns of B are w's c, its rows run along w's k
       Index from = ((tap_h.first + i * tap_h.step) * S + tap_w.first + j * tap_w.step) * tile.tap + c;
       copy_tile<BN, DEPTH>(b_tile, b_chunks, [&](int row, int, bool &inside) {
         inside = real && row < tile.columns;
-        return w + (inside ? from + row * AC : 0);
+        return w + (inside ? from + Index(row) * AC : 0);
       });
     } else {  // all taps in order: row k of B is row k of w
       copy_tile<DEPTH, BN>(b_tile, b_chunks, [&](int row, int column, bool &inside) {
         inside = k + row < depth && column < tile.columns;
-        return w + (inside ? (k + row) * OC + column : 0);
+        return w + (inside ? Index(k + row) * OC + column : 0);
       });
       k += DEPTH;
     }
@@ -181,10 +181,7 @@ INLINE void gather_tile(Out *out, float *parts, float *mean, float *deviation, c
 
   if (splits > 1) {  // add_parts adds up the parts, in order
     parts += tile.part;
-    product.each([&](int row, int column, float v) {
-      if (row < tile.rows && column < tile.columns) parts[pixels[row].out + column] = v;
-    });
-    return;
+    return product.write(tile.columns, [&](int row) { return row < tile.rows ? parts + pixels[row].out : nullptr; });
   }
 
   // Bias and ReLU; then through shared memory, so that neighbouring threads write neighbouring chunks.

@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(256, 2) TYPES(half, float, bfloat16)
     GRID(cdiv(OC / groups, 64 + 64 * wide) * splits * groups * cdiv(N * OH * OW, 128))
     SHARED(NARROW_BYTES + MORE_IF_WIDE * wide)
 gather_product(Out *out, float *parts, float *mean, float *deviation, const T *a, const T *w, const float *b, Index N,
-               Index AH, Index AW, Index AC, Index OH, Index OW, Index OC, int32 R, int32 S, int32 groups, int32 num_h,
+               int32 AH, int32 AW, int32 AC, int32 OH, int32 OW, int32 OC, int32 R, int32 S, int32 groups, int32 num_h,
                int32 num_w, int32 off_h, int32 off_w, int32 inc_h, int32 inc_w, bool relu, bool statistics,
                int32 splits, bool wide, bool exact) {
   choose<false>(wide, exact, out, parts, mean, deviation, a, w, b, N, AH, AW, AC, OH, OW, OC, R, S, groups, num_h,
@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(256, 2) TYPES(half, float, bfloat16)
     GRID(cdiv(OC / groups, 64 + 64 * wide) * splits * groups * den_h * den_w
          * cdiv(N * cdiv(OH, den_h) * cdiv(OW, den_w), 128)) SHARED(NARROW_BYTES + MORE_IF_WIDE * wide)
 turned_product(Out *out, float *parts, float *mean, float *deviation, const T *a, const T *w, const float *b, Index N,
-               Index AH, Index AW, Index AC, Index OH, Index OW, Index OC, int32 R, int32 S, int32 groups, int32 den_h,
+               int32 AH, int32 AW, int32 AC, int32 OH, int32 OW, int32 OC, int32 R, int32 S, int32 groups, int32 den_h,
                int32 den_w, int32 off_h, int32 off_w, int32 inc_h, int32 inc_w, bool relu, bool statistics,
                int32 splits, bool wide, bool exact) {
   choose<true>(wide, exact, out, parts, mean, deviation, a, w, b, N, AH, AW, AC, OH, OW, OC, R, S, groups, 1, 1, den_h,
