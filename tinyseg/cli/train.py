@@ -203,7 +203,7 @@ def check_supervision(full: argparse.Namespace) -> None:
 
 def check_use(full: argparse.Namespace, given: dict) -> None:
     """UsageError where an option is given that none of the methods in use looks at."""
-    from ..train.weak import ASKING, methods_of
+    from ..train.weak import ASKING, learns_masks, methods_of
 
     kinds = {"scribbles" if kind == "points" else kind for kind in full.supervision} - {"masks"}
     used = {methods_of(full)[kind] for kind in kinds}
@@ -211,6 +211,7 @@ def check_use(full: argparse.Namespace, given: dict) -> None:
     looks = bool(affinity & {"crf", "ncut"} or affinity and full.crf_weight)
     drawn = full.data is None and "scribbles" in full.supervision
     rules = {
+        **dict.fromkeys(("loss", "class_weights"), (learns_masks(full), "a --method that learns masks, such as seg")),
         "turns": ("scribblesup" in used, "--method scribblesup"),
         "tag_pool": (bool(used & {"ccnn", "ccnn_hard"}), "--method ccnn"),
         "warm_start": (bool(used & set(ASKING)), "a --method of tags, or box_em"),
