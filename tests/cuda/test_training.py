@@ -1,10 +1,12 @@
-"""A small U-Net learns on the emulated device as on the CPU: the same losses, step by step."""
+"""A small U-Net learns on the emulated device as on the CPU: the same losses, step by step; also with the kernels for
+wide arrays, which no test could fill.
+"""
 
 import numpy as np
 import pytest
 
 import tinyseg as ts
-from tinyseg.cuda import emulator
+from tinyseg.cuda import emulator, source
 from tinyseg.device import Emulated
 
 pytestmark = pytest.mark.skipif(bool(emulator.unusable()), reason=str(emulator.unusable()))
@@ -33,3 +35,11 @@ def test_the_losses_are_those_of_the_cpu():
     assert cpu[-1] < cpu[0]
     np.testing.assert_allclose(in_order, cpu, rtol=2e-4)
     assert in_order == at_random  # to the bit, whatever the order of threads
+
+
+def test_kernels_for_wide_arrays_compute_the_same(monkeypatch):
+    narrow = losses(Emulated(), steps=2)
+    monkeypatch.setattr(source, "WIDE", 1)
+    monkeypatch.setattr(source, "_plans", {})
+    assert losses(Emulated(), steps=2) == narrow
+    assert all(plan.wide for plan in source._plans.values())
