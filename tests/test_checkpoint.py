@@ -103,6 +103,15 @@ def test_writing_is_all_or_nothing(tmp_path, monkeypatch):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("name", ["file/m.npz", "a" * 245 + ".npz", "folder"])
+def test_a_place_that_cannot_be_says_so(tmp_path, name):
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        save(tmp_path / name, Stub())
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+
+
 @given(cut=st.floats(0, 0.9999))
 def test_a_truncated_file_is_refused(tmp_path_factory, cut):
     path = tmp_path_factory.mktemp("cut") / "m.npz"
@@ -211,7 +220,7 @@ def test_other_files_are_refused(tmp_path):
     ):
         with pytest.raises(CheckpointError, match=f"{name}.npz: .*{message}"):
             load(tmp_path / f"{name}.npz", model=Stub())
-    with pytest.raises(CheckpointError, match="no such file"):
+    with pytest.raises(CheckpointError, match="a folder; cure: .*best.npz"):
         load(tmp_path)
 
 
@@ -238,6 +247,9 @@ def test_what_cannot_be_saved_changes_nothing(tmp_path):
         {"class_names": ["a", "b", "c"]},
         {"palette": [(0, 0, 0)]},
         {"palette": [0, 1]},
+        {"palette": [(0, 0, 0), (256, 0, 0)]},
+        {"palette": [(0, 0, 0), (-1, 0, 0)]},
+        {"std": [0.5, 0.5, 0.0]},
         {"mean": [0.5]},
         {"std": [0.5, 0.5]},
     ):
@@ -251,6 +263,13 @@ def test_the_palette_of_a_data_set_is_cut_to_the_classes(tmp_path):
     palette = np.arange(768).reshape(256, 3) % 256
     save(tmp_path / "m.npz", Stub(), palette=palette)
     assert load(tmp_path / "m.npz", model=Stub()).info.palette == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_a_model_may_have_more_classes_than_the_palette_has_colours(tmp_path):
+    model = Stub()
+    model.config = {"name": "stub", "num_classes": 300, "in_channels": 3}
+    save(tmp_path / "m.npz", model)
+    assert len(load(tmp_path / "m.npz", model=Stub()).info.palette) == 300
 
 
 def test_two_threads_write_beside_each_other(tmp_path):

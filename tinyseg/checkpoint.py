@@ -15,6 +15,7 @@ import json
 import os
 import threading
 import zipfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -54,7 +55,8 @@ def info_of(model) -> Info:
         config = getattr(model, "config", None) or {}
         classes, channels = config.get("num_classes", 0), config.get("in_channels", 3)
         names = [f"class {i}" for i in range(classes)]
-        model.info = Info(names, voc_palette()[:classes].tolist(), [0.0] * channels, [1.0] * channels)
+        palette = voc_palette()[np.arange(classes) % 256].tolist()
+        model.info = Info(names, palette, [0.0] * channels, [1.0] * channels)
     return model.info
 
 
@@ -106,6 +108,10 @@ def model_parts(model, info: Info | None = None) -> tuple[dict, dict[str, np.nda
                 raise CheckpointError(f"save: {len(getattr(info, name))} {name} but the model has {count} {what}")
     if np.shape(info.palette) != (classes, 3):
         raise CheckpointError(f"save: palette has shape {np.shape(info.palette)}, expected ({classes}, 3)")
+    if not all(0 <= level <= 255 for colour in info.palette for level in colour):
+        raise CheckpointError("save: palette holds numbers outside of 0 to 255; cure: colours of 8 bits")
+    if not all(value > 0 for value in info.std):
+        raise CheckpointError(f"save: std is {info.std}, expected numbers above 0; pixels are divided by it")
     header = {"config": getattr(model, "config", None), "class": type(model).__name__, "info": asdict(info)}
     return header, {f"model/{name}": _host(a) for name, a in model.state_dict().items()}
 
@@ -173,12 +179,15 @@ def write_atomically(path: Path, content) -> None:
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written ({error.strerror or error}); cure: another place") from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there any more, or never was: its place is no folder, its name too long
+            beside.unlink()
 
 
 def read(path: str | Path) -> tuple[dict, dict[str, np.ndarray]]:
     """The header and the arrays of a checkpoint, on the host. Raises CheckpointError; runs nothing of the file."""
     path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(f"{path}: a folder; cure: a file in it, such as {path / 'best.npz'} of a run")
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file")
     try:
