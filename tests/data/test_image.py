@@ -148,14 +148,25 @@ def test_jpeg_masks_are_refused(tmp_path):
 def test_small_grey_depths_are_not_stretched(tmp_path, bits):
     ids = RNG.integers(0, 2**bits, (4, 8))
     packed = np.packbits(np.unpackbits(ids.astype(np.uint8)[..., None], axis=-1)[..., -bits:].reshape(4, -1), axis=-1)
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    rows = b"".join(b"\0" + row.tobytes() for row in packed)
-    head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 4, bits, 0, 0, 0, 0))
-    (tmp_path / "a.png").write_bytes(head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    write_png(tmp_path / "a.png", 8, 4, bits, 0, packed)
     assert np.array_equal(read_mask(tmp_path / "a.png"), ids)
+
+
+@pytest.mark.parametrize("kind, channels", [(2, 3), (4, 2)])  # RGB, grey with alpha
+def test_ids_in_sixteen_bit_colour_are_refused(tmp_path, kind, channels):
+    rows = np.full((4, 8 * channels), 3, ">u2").view(np.uint8)  # Pillow would make zeros of them
+    write_png(tmp_path / "a.png", 8, 4, 16, kind, rows)
+    with pytest.raises(DataError, match=r"a\.png: ids in 16-bit colour"):
+        read_mask(tmp_path / "a.png")
+
+
+def write_png(path, width, height, bits, kind, rows):
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    head = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
+    pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)))
+    path.write_bytes(head + pixels + chunk(b"IEND", b""))
 
 
 def test_write_mask_refuses(tmp_path):

@@ -68,7 +68,7 @@ def read_index(path: str | Path, colours: np.ndarray | None = None) -> np.ndarra
     or all its pixels are grey.
 
     Shapes: returns (H, W) int32.
-    Raises: DataError for JPEG (it blurs ids), unknown colours, unreadable files.
+    Raises: DataError for JPEG (it blurs ids), 16-bit colour, unknown colours, unreadable files.
     Example: np.unique(read_index("mask.png"))
     """
     mode, pixels, kind = _decode(path, keep_palette=True)
@@ -233,6 +233,9 @@ def _decode(path, keep_palette=False):
             raise DataError(f"{path}: 32-bit values from {pixels.min()} to {pixels.max()} but 8 or 16 bits are "
                             "expected: convert it to a 16-bit PNG")
         pixels = pixels.astype(np.uint16)
+    if keep_palette and isinstance(depth, str) and ";16" in depth and not mode.startswith("I"):
+        raise DataError(f"{path}: ids in 16-bit colour, of which Pillow reads the high 8 bits alone: save them as "
+                        "grey PNG of 8 or 16 bits")
     if keep_palette and isinstance(depth, str) and depth in STRETCH:
         pixels = pixels // STRETCH[depth]
     return mode, pixels, kind
