@@ -24,7 +24,18 @@ from numba import prange
 from ...kernel import device_function, kernel
 from ..statistics import room_for_runs
 from .epilogue import run_statistics_of
-from .simd import COLUMNS, ENTRY, LANES, ROWS, address, keep, multiply_tile, transpose_block
+from .simd import (
+    COLUMNS,
+    ENTRY,
+    LANES,
+    ROWS,
+    address,
+    keep,
+    multiply_tile,
+    prefetch_to_read,
+    prefetch_to_write,
+    transpose_block,
+)
 from .transforms import transform_filter, transform_input, transform_output
 
 POINTS = 36  # of the largest grid, that of side 4
@@ -79,6 +90,22 @@ def look(inside, border, size, base, n, h, w, d, H, W, C, outside):
             seen = 0 <= h + i * d and h + i * d < H and 0 <= w + j * d and w + j * d < W
             border[i * size + j] = base + first + (i * W + j) * d * C * 4 if seen else outside
     return address(border), 0
+
+
+@device_function
+def bring_near(x, n, h, w, size, d, N, H, W, C, written):
+    """Prefetch size x size pixels, d apart, from (h, w) of image n, to be read or written.
+
+    While a block is multiplied the memory has nothing to do: it can fetch what the transforms around will ask for.
+    """
+    for i in range(size):
+        if n < N and 0 <= h + i * d and h + i * d < H:
+            for j in range(size):
+                pixel = address(x) + ((n * H + h + i * d) * W + w + j * d) * C * 4
+                if written:
+                    prefetch_to_write(pixel, C * 4)
+                else:
+                    prefetch_to_read(pixel, C * 4)
 
 
 @device_function
@@ -213,7 +240,20 @@ def _forward_blocks(y, y2, means, deviations, counts, x, x2, U, epilogue, zeros,
         end = min(at + block, N * tiles_h * tiles_w * d * d)
         transform_inputs(address(V), v_slice, x, x2, zeros, at, end, at, N, H, W, C1, C, d, pad_h, pad_w, side, tiles_h,
                          tiles_w)  # fmt: skip
+        n, h, w = tile_origin(at, tiles_h, tiles_w, side, d)  # of a tile of y to fetch
+        n2, h2, w2 = tile_origin(end, tiles_h, tiles_w, side, d)  # of one of x, for the next block
         for point in range(points):
+            for _ in range(point * block // points, (point + 1) * block // points):
+                bring_near(y, n, h, w, side, d, N, P, Q, K1, True)
+                if K1 < K:
+                    bring_near(y2, n, h, w, side, d, N, P, Q, K - K1, True)
+                n, h, w = next_tile(n, h, w, tiles_h, tiles_w, side, d)
+                # without the rows and columns shared with the tiles before
+                top, left = h2 - pad_h + 2 * d, w2 - pad_w + 2 * d
+                bring_near(x, n2, top, left, side, d, N, H, W, C1, False)
+                if C1 < C:
+                    bring_near(x2, n2, top, left, side, d, N, H, W, C - C1, False)
+                n2, h2, w2 = next_tile(n2, h2, w2, tiles_h, tiles_w, side, d)
             for p in range(count):
                 panel = address(U) + (point * (K * C + SKEW) + p * C * COLUMNS) * 4
                 for i in range((end - at + ROWS - 1) // ROWS):
@@ -343,7 +383,7 @@ def winograd_convolution(device, ys, xs, w, padding, dilation, side, turned=Fals
                           int(turned), jobs)  # fmt: skip
     else:
         # more tiles share a pass over filters that outgrow the L2 cache; fewer leave it room for others
-        block = share_of_tiles(tiles, jobs, 2 * ROWS if C * K < MANY_FILTERS else 8 * ROWS)
+        block = share_of_tiles(tiles, jobs, 2 * ROWS if C * K <= MANY_FILTERS else 8 * ROWS)
         U = device.empty((points, C * K + SKEW), x.dtype)
         device.launch(winograd_filters, U, w, C, K, int(turned), side)
         V = device.empty((jobs, points * (block * C + SKEW)), x.dtype)

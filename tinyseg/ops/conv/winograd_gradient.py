@@ -14,6 +14,7 @@ from .winograd import (
     POINTS,
     SKEW,
     SLAB,
+    bring_near,
     count_tiles,
     inner,
     look,
@@ -63,6 +64,15 @@ def _gradient_blocks(part, dy, x, x2, zeros, V, D, first, last, panel_first, pan
             channels = min(SLAB, C - slab)
             for p in range(panel_first, panel_last):
                 for point in range(points):
+                    # during the first of the sums, where they are few: what the next block sees and this one did not
+                    ahead = block if C * K <= FEW_FILTERS and slab == 0 and p == panel_first else 0
+                    for _ in range(point * ahead // points, (point + 1) * ahead // points):
+                        top, left = h - pad_h + 2 * d, w - pad_w + 2 * d
+                        bring_near(x, n, top, left, side, d, N, H, W, C1, False)
+                        if C1 < C:
+                            bring_near(x2, n, top, left, side, d, N, H, W, C - C1, False)
+                        bring_near(dy, n, h, w, side, d, N, P, Q, K, False)
+                        n, h, w = next_tile(n, h, w, tiles_h, tiles_w, side, d)
                     panel = address(D) + (point * d_slice + (p - panel_first) * block * COLUMNS) * 4
                     for c in range(0, channels, ROWS):
                         # rows beyond the last channel read the next tile's, and their sums are left where they are
@@ -103,7 +113,7 @@ def winograd_gradient_parts(device, dy, xs, padding, dilation: int, side: int):
     panel_jobs = 1 if C * K <= FEW_FILTERS else min(K // COLUMNS, device.threads)
     tiles = count_tiles(N, P, Q, dilation, side)
     splits = max(1, min(device.threads // panel_jobs, -(-tiles // ROWS)))
-    block = share_of_tiles(tiles, splits, 16 * ROWS)
+    block = share_of_tiles(tiles, splits, 4 * ROWS if C * K <= FEW_FILTERS else 16 * ROWS)
     V = device.empty((splits * panel_jobs, points * (block * C + SKEW) + ROWS), x.dtype)
     D = device.empty((splits * panel_jobs, points * (block * K + SKEW)), x.dtype)
     zeros = device.zeros((max(C, K),), x.dtype)
