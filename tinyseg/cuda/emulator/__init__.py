@@ -11,7 +11,8 @@ Environment, read at the first launch:
     TINYSEG_SANITIZE          "address,undefined" or "thread": compile kernels so; the process must be started with the
                               sanitizer's library in LD_PRELOAD
 
-cuda.h is the language, runtime.cpp the engine (its comment says how it works), include/ stands in for CUDA's headers.
+cuda.h is the language, runtime.cpp and engine/ the engine (its comment says how it works), include/ stands in for
+CUDA's headers.
 """
 
 import ctypes
@@ -168,10 +169,10 @@ def _library(source: Source) -> ctypes.CDLL:
 
 
 def _engine(folder: Path, sanitize: str) -> Path:
-    """runtime.cpp compiled, without the sanitizer: it is not what is looked at."""
+    """The engine compiled, without the sanitizer: it is not what is looked at."""
     flags = "-O2 -g -std=c++17 -fPIC -fvisibility=hidden -fno-tree-loop-distribute-patterns -c".split()
     flags += ["-DSTACK_BYTES=32768"] if sanitize == "thread" else []
-    texts = [(HERE / name).read_text() for name in ("runtime.cpp", "runtime.h")]
+    texts = [path.read_text() for path in (HERE / "runtime.cpp", HERE / "runtime.h", *sorted(HERE.glob("engine/*.h")))]
     target = folder / f"engine-{digest(*texts, *flags, *compiler())}.o"
     if not target.exists():
         _compile([*flags, str(HERE / "runtime.cpp")], target, "the emulator")
