@@ -1,6 +1,7 @@
 import copy
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -98,6 +99,42 @@ def test_launches_from_several_threads_wait_for_each_other():
     for t in threads:
         t.join()
     assert not overlaps and not running
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_computes_on():
+    cpu = get_device("cpu")
+    x = cpu.array(np.arange(100_000), np.float32)
+
+    def right():
+        y = cpu.zeros(x.size)
+        cpu.launch(axpy, y, x, np.float32(0.5))
+        return bool((y == x / 2).all())
+
+    assert right()  # now there is a team of threads
+    done = threading.Event()
+    beside = threading.Thread(target=lambda: [right() for _ in iter(done.is_set, True)])
+    beside.start()
+    try:
+        for _ in range(3):
+            child = os.fork()
+            if not child:
+                os._exit(0 if right() else 1)
+            assert ended(child) == 0
+    finally:
+        done.set()
+        beside.join()
+
+
+def ended(child, seconds=60):
+    """The exit code of a process, minus the signal that ended it; None, and it is killed, where it does not end."""
+    for _ in range(seconds * 50):
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
 
 
 def test_a_device_must_say_how():

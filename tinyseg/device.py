@@ -7,6 +7,7 @@
 `Device.launch` is the only dispatch in tinyseg: nothing outside this file asks which device it is on.
 """
 
+import os
 import threading
 from collections.abc import Callable
 from functools import cache
@@ -105,7 +106,8 @@ class Cpu(Device):
     """NumPy arrays from an aligned pool, kernels compiled by Numba.
 
     Kernels use all of Numba's threads (`NUMBA_NUM_THREADS`) and release the GIL. One kernel runs at a time: launches
-    from several Python threads wait for each other instead of competing for the cores.
+    from several Python threads wait for each other instead of competing for the cores. A fork waits for them too: the
+    child would find a lock that a thread holds for ever which it does not have.
     """
 
     name = "cpu"
@@ -114,12 +116,15 @@ class Cpu(Device):
         self.pool = Pool()
         self._one_at_a_time = threading.Lock()
         self.prepared = False
+        if hasattr(os, "register_at_fork"):
+            for lock in (self.pool.lock, self._one_at_a_time):  # taken in reverse: a launch may take the pool's inside
+                os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
     @property
     def threads(self):
-        from .native import get_num_threads
+        from .native import threads
 
-        return get_num_threads()
+        return threads()
 
     def empty(self, shape, dtype=np.float32):
         return self.pool.empty(shape, dtype)

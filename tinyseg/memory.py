@@ -41,7 +41,7 @@ class Pool:
 
     def __init__(self):
         self._idle: dict[int, list[np.ndarray]] = {}
-        self._lock = threading.RLock()  # reentrant: a collection inside `empty` may end buffers
+        self.lock = threading.RLock()  # reentrant: a collection inside `empty` may end buffers
         self._taken = 0  # bytes taken in all: the clock
         self._last_taken: dict[int, int] = {}  # by size class
         self.in_use = self.idle = self.peak = 0  # bytes; peak: the most that were ever in use
@@ -70,7 +70,7 @@ class Pool:
         return -(-size // step) * step
 
     def _take(self, size: int) -> np.ndarray:
-        with self._lock:
+        with self.lock:
             self._taken += size
             self._last_taken[size] = self._taken
             idle = self._idle.get(size)
@@ -90,13 +90,13 @@ class Pool:
                     f"out of memory: {size / 2**20:.0f} MiB more were asked for, {self.held / 2**20:.0f} MiB are held. "
                     "Cure: a smaller batch, a smaller crop or a narrower model."
                 ) from None
-        with self._lock:
+        with self.lock:
             self._use(size)
         start = -raw.ctypes.data % ALIGNMENT
         return raw[start : start + size]
 
     def _give_back(self, block: np.ndarray) -> None:
-        with self._lock:
+        with self.lock:
             self._idle.setdefault(block.nbytes, []).append(block)
             self.in_use -= block.nbytes
             self.idle += block.nbytes
@@ -117,6 +117,6 @@ class Pool:
 
     def trim(self) -> None:
         """Hand every idle block back to the operating system."""
-        with self._lock:
+        with self.lock:
             self._idle.clear()
             self.idle, self.peak = 0, self.in_use

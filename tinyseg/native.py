@@ -12,6 +12,8 @@ function and takes three times as long.)
 Between kernels the threads wait. GNU's OpenMP lets them spin for milliseconds, so that on a machine with other work
 each waits for one that has no core: a step can take fifty times as long. They spin for a tenth of a millisecond or
 less here, unless the environment says otherwise.
+
+GNU's OpenMP does not survive a fork: in a process that was forked from one with a team every kernel runs on one thread.
 """
 
 import ast
@@ -99,7 +101,7 @@ class Native:
             version = self.versions[kinds] = _compile(self.body, kinds)
         address, shared = version
         if shared:
-            words[0] = get_num_threads()
+            words[0] = threads()
         _run(address, words[0], np.array(words, np.int64))
 
 
@@ -109,10 +111,21 @@ class Native:
 _ALONE = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)
 
 
+def threads() -> int:
+    """How many threads share the work of a kernel."""
+    return get_num_threads() if os.getpid() == _home() else 1
+
+
+@cache
+def _home() -> int:
+    """The process whose team of threads this is, or a copy of: the one that first asked."""
+    get_num_threads()  # starts the threads
+    return os.getpid()
+
+
 @cache
 def _team():
     """Numba's `parallel_for` as a C function: it hands shares to the threads, without the GIL, and waits for them."""
-    get_num_threads()  # starts the threads
     kinds = [ctypes.c_void_p] * 5 + [ctypes.c_size_t] * 2 + [ctypes.c_int]
     return ctypes.CFUNCTYPE(None, *kinds)(llvm.address_of_symbol("numba_parallel_for"))
 
