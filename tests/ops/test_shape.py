@@ -79,10 +79,20 @@ def test_indexing_with_arrays_adds_up_repeats(device, data, x):
         return np.array(data.draw(st.lists(st.integers(-n, n - 1), min_size=3, max_size=3)))
 
     i, j = integers(0), integers(1)
-    for index in (i, (i, j), (slice(None), j), (..., i % x.shape[-1]), (i[:, None], j), x[..., 0] > 0, x > 0):
+    for index in (
+        i, (i, j), (slice(None), j), (..., i % x.shape[-1]), (i[:, None], j), x[..., 0] > 0, x > 0,
+        i.tolist(), (tuple(i.tolist()),), (slice(None), tuple(j.tolist())), range(len(x)),
+    ):  # fmt: skip
         check_linear(lambda x, index=index: x[index], x, x[index], device)
-    check_linear(lambda x: x[i.tolist()], x, x[i], device)
     check_linear(lambda x: x[ts.tensor(i, device), ts.tensor(j, device)], x, x[i, j], device)
+
+
+def test_an_index_that_changes_afterwards_does_not_move_the_gradient():
+    x, index = ts.tensor(np.zeros(3), requires_grad=True), np.array([0, 0])
+    y = x[index]
+    index[:] = 2
+    y.sum().backward()
+    assert x.grad.numpy().tolist() == [2, 0, 0]
 
 
 def test_a_row_taken_twice_gets_both_gradients():

@@ -13,6 +13,8 @@ import numpy as np
 from ..tensor import Function, Tensor
 from .elementwise import Operand, common_dtype, sum_to
 
+SEQUENCES = list | tuple | range | np.ndarray  # what names several elements of an axis
+
 
 class Reshape(Function):
     """y = x with the same values in the same order in another shape"""
@@ -263,7 +265,8 @@ def getitem(x: Operand, index) -> Tensor:
 
 
 def _plain(part):
-    return part.data if isinstance(part, Tensor) else np.asarray(part) if isinstance(part, list) else part
+    """A part of an index as `GetItem` keeps it: sequences as arrays, and arrays copied, as backward looks again."""
+    return part.data if isinstance(part, Tensor) else np.array(part) if isinstance(part, SEQUENCES) else part
 
 
 def concat(tensors: Sequence[Operand], axis: int = -1) -> Tensor:
