@@ -86,6 +86,16 @@ def test_where(device, shapes, seed):
     ts.gradcheck(ts.ops.where, condition, a, b, device=device)
 
 
+def test_what_is_not_chosen_has_no_gradient_even_where_dy_is_infinite():
+    for choose in (
+        lambda x: ts.ops.where(np.array([True, False]), x, 3.0), lambda x: ts.ops.clip(x, -9.0, 3.0),
+        lambda x: ts.ops.minimum(x, 3.0), lambda x: ts.ops.minimum(3.0, x),
+    ):  # fmt: skip
+        x = ts.tensor(np.array([1.0, 5.0]), requires_grad=True)
+        choose(x).backward(np.array([2.0, np.inf]))
+        assert x.grad.numpy().tolist() == [2, 0]
+
+
 def test_where_takes_numbers_and_never_multiplies_the_value_not_chosen():
     x = ts.tensor(np.array([1.0, 0.0], np.float32), requires_grad=True)
     y = ts.ops.where(x > 0, x, -1)

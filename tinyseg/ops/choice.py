@@ -14,16 +14,10 @@ class Maximum(Elementwise):
         return self.new(self.device.xp.maximum, a, b)
 
     def backward(self, dy):
-        half = dy.dtype.type(0.5)
-        share = half * (self.a > self.b) + half * (self.a >= self.b)
-        return self.back(*self.split(dy, share))
-
-    def split(self, dy, share):
-        """dy parted between a (share: 1, 1/2 or 0) and b."""
-        multiply = self.device.xp.multiply
-        return (
-            self.new(multiply, share, dy) if self.needs[0] else None,
-            self.new(multiply, 1 - share, dy) if self.needs[1] else None,
+        halves, half = (self.a > self.b, self.a >= self.b), dy.dtype.type(0.5) * dy
+        return self.back(
+            self.passed(half, halves[0]) + self.passed(half, halves[1]) if self.needs[0] else None,
+            self.passed(half, ~halves[0]) + self.passed(half, ~halves[1]) if self.needs[1] else None,
         )
 
 
@@ -47,11 +41,10 @@ class Where(Elementwise):
         return y
 
     def backward(self, dy):
-        multiply = self.device.xp.multiply
         return self.back(
             None,
-            self.new(multiply, self.condition, dy) if self.needs[1] else None,
-            self.new(multiply, ~self.condition, dy) if self.needs[2] else None,
+            self.passed(dy, self.condition) if self.needs[1] else None,
+            self.passed(dy, ~self.condition) if self.needs[2] else None,
         )
 
 
@@ -69,7 +62,7 @@ class Clip(Elementwise):
         return y
 
     def backward(self, dy):
-        return self.new(self.device.xp.multiply, self.inside, dy)
+        return self.passed(dy, self.inside)
 
 
 class Compare(Function):

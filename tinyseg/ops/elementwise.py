@@ -68,3 +68,9 @@ class Elementwise(Function):
     def back(self, *gradients):
         """Each gradient (None where none is needed) summed to the shape of its input."""
         return tuple(g if g is None else sum_to(self.device, g, s) for g, s in zip(gradients, self.shapes))
+
+    def passed(self, dy, where):
+        """dy where it is passed on, else 0. A product of the two would be nan where dy is not finite."""
+        dx = self.device.zeros(dy.shape, dy.dtype)
+        self.device.xp.copyto(dx, dy, where=where)
+        return dx
