@@ -15,9 +15,11 @@ from numba import prange
 from ..kernel import kernel
 from ..tensor import Function, Tensor
 from .checks import floats, wide
+from .prefetch import prefetch
 from .statistics import RUN, Runs, merge
 
 WIDE = 512  # fewer channels than this: several pixels make one row, so that loops are long
+AHEAD = 2  # how many rows before it reads several arrays a kernel asks the memory for them
 
 
 def batch_norm(x, running_mean, running_var, weight, bias, training, momentum=0.1, eps=1e-5) -> Tensor:
@@ -201,6 +203,8 @@ def gradient_sums(sum_dy, sum_dyx, dy, x, mean, scale, shift, M, C, run):
         for c in range(C):
             sum_dy[i, c], sum_dyx[i, c] = zero, zero
         for m in range(i * run, min(i * run + run, M)):
+            prefetch(dy, (m + AHEAD) * C, C)
+            prefetch(x, (m + AHEAD) * C, C)
             for c in range(C):
                 g = dy[m, c]  # loaded before it is chosen: only so does the choice become a vector instruction
                 g = zero if x[m, c] * scale[c] + shift[c] <= zero else g

@@ -13,8 +13,9 @@ from ..kernel import kernel
 from ..tensor import Function, Tensor
 from .activation import relu, relu_backward_flat
 from .arithmetic import add
-from .batch_norm import BatchNorm, batch_norm
+from .batch_norm import AHEAD, BatchNorm, batch_norm
 from .checks import wide
+from .prefetch import prefetch
 from .statistics import RUN, Runs
 
 
@@ -111,6 +112,9 @@ def clipped_gradient_sums(dz, sum_dz, sum_dzx, dy, y, x, mean, M, C, run):
         for c in range(C):
             sum_dz[i, c], sum_dzx[i, c] = zero, zero
         for m in range(i * run, min(i * run + run, M)):
+            prefetch(dy, (m + AHEAD) * C, C)
+            prefetch(y, (m + AHEAD) * C, C)
+            prefetch(x, (m + AHEAD) * C, C)
             for c in range(C):
                 g = dy[m, c]  # loaded before it is chosen: only so does the choice become a vector instruction
                 g = g if y[m, c] > zero else zero

@@ -39,7 +39,6 @@ def _vector_shape() -> tuple[int, int, int]:
 LANES, ROWS, VECTORS = _vector_shape()
 COLUMNS = LANES * VECTORS
 ENTRY = ROWS + 1  # int64 numbers of a table entry: the offset of B in bytes, then the address of each row of A
-LINE = 64  # bytes of a cache line
 FINISH = 3  # int64 numbers that say what is done to a tile in the end
 
 _f32, _i32, _i64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
@@ -79,30 +78,6 @@ def _loader(numba_type, ir_type):
 
 
 load_float, load_address = _loader(types.float32, _f32), _loader(types.int64, _i64)
-
-
-def _prefetcher(write: int):
-    @intrinsic
-    def prefetch(typing_context, at, size):
-        """Ask for `size` bytes from an address on to be brought into the L2 cache; whether memory is there or not."""
-
-        def emit(context, builder, signature, args):
-            b, byte = builder, ir.IntType(8).as_pointer()
-            kind = ir.FunctionType(ir.VoidType(), [byte, _i32, _i32, _i32])
-            llvm_prefetch = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0")
-            first, size = args
-            lines = b.udiv(b.add(size, ir.Constant(_i64, LINE - 1)), ir.Constant(_i64, LINE))
-            with cgutils.for_range(b, lines) as line:
-                at = b.inttoptr(b.add(first, b.mul(line.index, ir.Constant(_i64, LINE))), byte)
-                b.call(llvm_prefetch, [at, *(ir.Constant(_i32, n) for n in (write, 2, 1))])
-            return context.get_dummy_value()
-
-        return types.void(types.int64, types.int64), emit
-
-    return prefetch
-
-
-prefetch_to_read, prefetch_to_write = _prefetcher(0), _prefetcher(1)
 
 
 def _emit_tile_function(module) -> ir.Function:

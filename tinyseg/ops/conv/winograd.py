@@ -22,20 +22,10 @@ import numpy as np
 from numba import prange
 
 from ...kernel import device_function, kernel
+from ..prefetch import prefetch, prefetch_to_write
 from ..statistics import room_for_runs
 from .epilogue import run_statistics_of
-from .simd import (
-    COLUMNS,
-    ENTRY,
-    LANES,
-    ROWS,
-    address,
-    keep,
-    multiply_tile,
-    prefetch_to_read,
-    prefetch_to_write,
-    transpose_block,
-)
+from .simd import COLUMNS, ENTRY, LANES, ROWS, address, keep, multiply_tile, transpose_block
 from .transforms import transform_filter, transform_input, transform_output
 
 POINTS = 36  # of the largest grid, that of side 4
@@ -101,11 +91,11 @@ def bring_near(x, n, h, w, size, d, N, H, W, C, written):
     for i in range(size):
         if n < N and 0 <= h + i * d and h + i * d < H:
             for j in range(size):
-                pixel = address(x) + ((n * H + h + i * d) * W + w + j * d) * C * 4
+                first = ((n * H + h + i * d) * W + w + j * d) * C
                 if written:
-                    prefetch_to_write(pixel, C * 4)
+                    prefetch_to_write(x, first, C)
                 else:
-                    prefetch_to_read(pixel, C * 4)
+                    prefetch(x, first, C)
 
 
 @device_function
