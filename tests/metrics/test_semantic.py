@@ -48,6 +48,13 @@ def test_absent_class_is_nan_and_left_out_of_the_mean():
     assert confusion.mean_iou() == 1 and confusion.mean_accuracy() == 1
 
 
+@pytest.mark.parametrize("dtype", "bhilBHIL")
+def test_every_kind_of_integer_counts(dtype):
+    confusion = ConfusionMatrix(3)
+    confusion.update(np.array([0, 1, 2, 2], dtype), np.array([0, 1, 2, 1], dtype))
+    assert confusion.matrix.tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
+
+
 def test_without_pixels_every_score_is_nan():
     confusion = ConfusionMatrix(2)
     confusion.update(np.zeros((3, 3), int), np.full((3, 3), 255))

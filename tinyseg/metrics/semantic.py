@@ -49,7 +49,7 @@ class ConfusionMatrix:
                     + (f" or {self.ignore_index} (ignore)" if name == "target" else "")
                     + "; cure: check num_classes and the masks (tinyseg check DIR)"
                 )
-        pairs = target.astype(np.int64) * self.num_classes + pred
+        pairs = target.astype(np.int64) * self.num_classes + pred.astype(np.int64)
         self.matrix += np.bincount(pairs, minlength=self.matrix.size).reshape(self.matrix.shape)
 
     def pixel_accuracy(self) -> float:
