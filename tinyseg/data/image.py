@@ -143,7 +143,7 @@ def write_mask(path: str | Path, mask: np.ndarray, palette: np.ndarray | None = 
 
     Shapes: mask (H, W) integers in [0, 65535]; palette (256, 3) uint8.
     Raises: DataError for other shapes, types or values, and for a lossy file ending.
-    Example: write_mask("mask.png", logits.argmax(-1))
+    Example: write_mask("mask.png", logits.numpy()[0].argmax(-1))
     """
     from PIL import Image
     if Path(path).suffix.lower() not in (".png", ".tif", ".tiff", ".gif", ".bmp"):
