@@ -190,9 +190,14 @@ def test_wrong_targets_and_weights_are_refused(name):
         loss(x, good + 0.5)
     with pytest.raises(ValueError, match=r"weight.*\(4,\).*\(2,\)"):
         loss(x, good, weight=np.ones(4))
+    for bad in (-1, np.nan):
+        with pytest.raises(ValueError, match="weight holds"):
+            loss(x, good, weight=[1, bad])
     if name != "lovasz_softmax":
         with pytest.raises(ValueError, match=r"pixel_weight has shape \(2, 2\)"):
             loss(x, good, pixel_weight=np.ones((2, 2)))
+        with pytest.raises(ValueError, match="pixel_weight holds negative numbers"):
+            loss(x, good, pixel_weight=good - 1.0)
     if name == "focal":
         with pytest.raises(ValueError, match="gamma is -1"):
             loss(x, good, gamma=-1)

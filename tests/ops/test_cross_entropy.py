@@ -109,6 +109,8 @@ def test_errors(device):
         ((x, np.where(target == 255, -1, target)), "target is -1"),
         ((x, target[:, :2]), "need a target of shape"),
         ((x, target, weight[:4]), "weight has shape"),
+        ((x, target, weight - 10), "weight holds -.*at least 0"),
+        ((x, target, weight * np.nan), "weight holds nan"),
         ((x, target, None, 255, "average"), "reduction is 'average'"),
         ((x, target, None, 255, "mean", 2), "label_smoothing is 2"),
     ]:

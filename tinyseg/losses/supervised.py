@@ -31,7 +31,7 @@ def cross_entropy(
     """Mean of -log softmax(logits)[target], one weight a class and one a pixel (U-Net's border weights).
 
     Shapes: logits (N,H,W,K) float, target (N,H,W) int32, weight (K,), pixel_weight (N,H,W) -> ().
-    Raises ValueError for shapes that do not fit and for class ids outside of 0 ... K-1.
+    Raises ValueError for shapes that do not fit, class ids outside of 0 ... K-1, and weights below 0.
 
     Example:
         loss = ts.losses.cross_entropy(model(x), mask, pixel_weight=ts.losses.unet_border_weights(cells)[None])
@@ -271,6 +271,7 @@ def _counted(loss, logits, target, ignore_index, weight, pixel_weight, classes=N
         pixel_weight = constant(pixel_weight, logits).data
         if pixel_weight.shape != target.shape:
             raise ValueError(f"{loss}: pixel_weight has shape {pixel_weight.shape}, expected {target.shape}")
+        _refuse_negative(loss, "pixel_weight", pixel_weight)
         u *= pixel_weight
     return target, u
 
@@ -295,7 +296,13 @@ def _per_class(loss, weight, logits, classes):
     weight = constant(weight, logits).data
     if weight.shape != (classes,):
         raise ValueError(f"{loss}: weight has shape {weight.shape}, expected ({classes},), one for each class")
+    _refuse_negative(loss, "weight", weight)
     return weight
+
+
+def _refuse_negative(loss, name, values):
+    if not (values >= 0).all():
+        raise ValueError(f"{loss}: {name} holds negative numbers or nan, expected numbers of at least 0")
 
 
 def _one_hot(logits, target, u):

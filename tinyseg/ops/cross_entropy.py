@@ -29,7 +29,7 @@ def cross_entropy(logits, target, weight=None, ignore_index=255, reduction="mean
 
     Shapes: logits (..., K) float, target (...) integer class ids, weight (K,) -> () or (...).
     Raises ValueError: shapes that do not fit; a class id outside [0, K) that is not ignore_index; an unknown reduction;
-    label_smoothing outside [0, 1]. TypeError: a target that is not of integers.
+    a weight below 0; label_smoothing outside [0, 1]. TypeError: a target that is not of integers.
 
     Example:
         loss = ts.ops.cross_entropy(model(images), masks)
@@ -93,6 +93,7 @@ class CrossEntropy(Function):
         weight = self._on_device(self.weight)
         if weight.shape != (K,):
             raise ValueError(f"cross_entropy: weight has shape {weight.shape}, expected ({K},), one for each class")
+        self.device.check(weight.min(), _negative)
         return self.device.xp.ascontiguousarray(weight, x.dtype)
 
     def _check(self, x, target):
@@ -134,6 +135,10 @@ class CrossEntropy(Function):
 
         device.check(bad, error)
         return sums.sum()
+
+
+def _negative(least):
+    return None if least >= 0 else ValueError(f"cross_entropy: weight holds {least}, expected numbers of at least 0")
 
 
 @kernel
