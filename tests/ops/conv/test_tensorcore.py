@@ -6,10 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyseg.device import Emulated
+from tinyseg.ops.conv import tensorcore
 from tinyseg.ops.conv.geometry import Options
 from tinyseg.ops.conv.tensorcore import (
     _padded,
     gather_product,
+    product_backward_to_parts,
     product_backward_w,
     product_backward_x,
     product_forward,
@@ -116,6 +118,46 @@ def test_sums_cut_into_shares(capable, threads, kind):
         whole = check(with_threads(capable, 1), g, kind)
         assert not all(np.array_equal(a, b) for a, b in zip(cut, whole))  # they were added up in another order
         assert all(np.array_equal(a, b) for a, b in zip(cut, check(with_threads(capable, threads), g, kind)))
+
+
+# ------------------------------------------------------------------------------------------ x and dx in two arrays
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("threads", [1, 64])
+def test_parts_give_the_bits_of_the_whole_without_a_copy(capable, kind, threads, monkeypatch):
+    device, exact = with_threads(capable, threads), kind == "exact"
+    for first, g in ((8, case(2, 5, 6, 72, 24, 3, padding=1)), (64, case(1, 9, 8, 80, 72, 4, stride=2, padding=1))):
+        geometry = Options.of("conv2d", **g.options).geometry(g.x_shape, g.w_shape)
+        shapes = g.x_shape, g.w_shape, g.y_shape
+        x, w, dy = (KINDS[kind][0](normal(shape, i, np.float32)) for i, shape in enumerate(shapes))
+        xs = tuple(map(device.array, (x[..., :first], x[..., first:])))
+        x, w, dy = map(device.array, (x, w, dy))
+        expected_y, _ = product_forward(device, geometry, x, w, exact=exact)
+        expected_dw = product_backward_w(device, geometry, dy, x, exact)
+        dx = product_backward_x(device, geometry, dy, w, exact=exact)
+        with monkeypatch.context() as patch:
+            patch.setattr(tensorcore, "whole", lambda device, xs: xs[0] if len(xs) == 1 else pytest.fail("a copy"))
+            y = product_forward(device, geometry, xs, w, exact=exact)[0]
+            dw = product_backward_w(device, geometry, dy, xs, exact)
+        dxs = product_backward_to_parts(device, geometry, dy, w, [first, g.c - first], exact=exact)
+        for got, expected in zip((y, dw, *dxs), (expected_y, expected_dw, dx[..., :first], dx[..., first:])):
+            assert np.array_equal(device.numpy(got), device.numpy(expected))
+        assert threads > 1 or all(part.flags.c_contiguous for part in dxs)
+
+
+@pytest.mark.parametrize("channels", [(3, 8), (8, 8, 8)])
+def test_parts_that_the_kernels_do_not_take_are_brought_together(capable, channels):
+    xs = tuple(capable.array(normal((1, 4, 5, c), (c, i), np.float32)) for i, c in enumerate(channels))
+    w = capable.array(normal((3, 3, sum(channels), 8), 9, np.float32))
+    geometry = Options.of("conv2d", 1, 1, 1, 1).geometry((1, 4, 5, sum(channels)), w.shape)
+    y = capable.array(normal((1, 4, 5, 8), 10, np.float32))
+    for work in (lambda x: product_forward(capable, geometry, x, w)[0],
+                 lambda x: product_backward_w(capable, geometry, y, x)):  # fmt: skip
+        assert np.array_equal(*(capable.numpy(work(x)) for x in (xs, tensorcore.whole(capable, xs))))
+    dx = product_backward_x(capable, geometry, y, w)
+    dxs = product_backward_to_parts(capable, geometry, y, w, channels)
+    assert np.array_equal(capable.numpy(dx), np.concatenate([capable.numpy(a) for a in dxs], 3))
 
 
 # ------------------------------------------------------------------------------------------------ the epilogue

@@ -23,10 +23,11 @@ from .direct import (
     sum_parts,
 )
 from .geometry import Geometry, Options
+from .parts import split, whole
 from .plain import channel_sums, plain_backward_w, plain_backward_x, plain_forward
 from .simd import COLUMNS, ROWS
 from .tensorcore import KERNELS as PRODUCTS
-from .tensorcore import narrowed, product_backward_w, product_backward_x, product_forward
+from .tensorcore import narrowed, product_backward_to_parts, product_backward_w, product_forward
 from .winograd import (
     winograd_convolution,
     winograd_filters,
@@ -203,13 +204,13 @@ def forward_with_epilogue(
     which = algorithm(device, g, w.dtype)
     if which == "tensorcore":
         w = w if scale is None else w * scale
-        return product_forward(device, g, _whole(device, xs), w, b, relu, statistics, exact)
+        return product_forward(device, g, xs, w, b, relu, statistics, exact)
     y, runs = device.empty(g.y_shape, w.dtype), None
     if which == "winograd":
         side, padding, d = _side(exact), g.padding, g.dilation[0]
         epilogue = dict(scale=scale, b=b, relu=relu, statistics=statistics)
         return y, winograd_convolution(device, (y,), _two_parts(device, xs), w, padding, d, side, **epilogue)
-    x = _whole(device, xs)
+    x = whole(device, xs)
     if which == "direct":
         if _thin(g):
             x, g = _merge_taps(device, g, x)
@@ -241,11 +242,10 @@ def backward_to_parts(device, g: Geometry, dy, w, channels, exact=False, b=None)
         padding = (2 * g.dilation[0] - g.padding[0], 2 * g.dilation[1] - g.padding[1])
         winograd_convolution(device, dxs, (dy,), w, padding, g.dilation[0], _side(exact), turned=True, b=b)
         return dxs
-    if which == "tensorcore" and len(channels) == 1:
-        return [product_backward_x(device, g, dy, w, b, exact)]
+    if which == "tensorcore":
+        return product_backward_to_parts(device, g, dy, w, channels, b, exact)
     if len(channels) > 1:
-        dx, ends = backward_x(device, g, dy, w, b, exact), np.cumsum([0, *channels])
-        return [dx[..., i:j] for i, j in zip(ends, ends[1:])]
+        return split(backward_x(device, g, dy, w, b, exact), channels)
     dx = device.empty(g.x_shape, dy.dtype)
     if which == "direct" and _thin(g):
         columns = _columns(device, g, dy, w)
@@ -270,9 +270,9 @@ def backward_to_parts(device, g: Geometry, dy, w, channels, exact=False, b=None)
 def backward_w(device, g: Geometry, dy, x, exact=False):
     """dw of dy and x (or its parts): the adjoint of w -> y."""
     which, xs = algorithm(device, g, dy.dtype), x if isinstance(x, tuple) else (x,)
-    x = None if which == "winograd" else _whole(device, xs)
     if which == "tensorcore":
-        return product_backward_w(device, g, dy, x, exact)
+        return product_backward_w(device, g, dy, xs, exact)
+    x = None if which == "winograd" else whole(device, xs)
     if which == "plain":
         dw = device.empty(g.w_shape, x.dtype)
         device.launch(plain_backward_w, dw, dy, x, *_numbers(g, g.K), g.groups)
@@ -331,18 +331,7 @@ def _fit_panels(channels) -> bool:
 
 def _two_parts(device, xs):
     """The parts of x as Winograd's kernels take them: one or two."""
-    return xs if _fit_panels([x.shape[3] for x in xs]) else (_whole(device, xs),)
-
-
-def _whole(device, xs):
-    """The parts of x in one array."""
-    if len(xs) == 1:
-        return xs[0]
-    ends = np.cumsum([0, *(x.shape[3] for x in xs)]).tolist()
-    whole = device.empty((*xs[0].shape[:3], ends[-1]), xs[0].dtype)
-    for x, i, j in zip(xs, ends, ends[1:]):
-        whole[..., i:j] = x
-    return whole
+    return xs if _fit_panels([x.shape[3] for x in xs]) else (whole(device, xs),)
 
 
 # ---------------------------------------------------------------------------------- steps of the direct algorithm

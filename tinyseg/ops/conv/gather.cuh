@@ -15,12 +15,14 @@
 //
 // A row of A is R S runs of channels, and in NHWC a run is contiguous: 16 bytes a copy. Where 16 bytes do not divide a
 // run (3 channels, 21 classes) the same tile is filled number by number. What lies outside is zero in shared memory.
+//
+// a, and TURNED out, may be in two parts: channels from a_first and out_first on lie in arrays of their own.
 #pragma once
 #include "matrix.cuh"
 
 struct Pixel {  // a row of the tile
-  Index image;  // where its image begins in a
-  Index out;    // where the tile's channels begin in out
+  Index image;  // the first pixel of its image in a
+  Index out;    // the pixel of out
   int h, w;     // the pixel of a that the phase's first tap meets, maybe outside
 };
 
@@ -44,28 +46,30 @@ INLINE Taps taps_of_phase(int phase, int taps, int num, int den, int off, int in
 
 struct Tile {         // the block's part of the result
   int rows, columns;  // how many of its 128 x BN are real
-  Index channel;      // its first channel, counted over all groups
+  int channel;        // its first channel, counted over all groups
   Index statistics;   // where those of its channels go
   int64 part;         // where its share of the sum goes
   Index tap;          // TURNED: from one tap of w to the next
+  Index filters;      // where its filters begin in w
 };
 
 // ---- the epilogue: what becomes of a finished tile, rows of BN + CHUNK numbers in shared memory
 
 template <int BN, class Out>
-INLINE void copy_out(Out *out, const Out *staged, const Pixel *pixels, const Tile &tile, bool chunks) {
+INLINE void copy_out(Out *out, Out *out_behind, int out_first, int OC, const Out *staged, const Pixel *pixels, const Tile &tile,
+                     bool chunks) {
   constexpr int CHUNK = 16 / sizeof(Out), STRIDE = BN + CHUNK, THREADS_A_ROW = BN / CHUNK;
+  int column = chunks ? threadIdx.x % THREADS_A_ROW * CHUNK : threadIdx.x % BN, channel = tile.channel + column;
+  Out *to = channel < out_first ? out + channel : out_behind + (channel - out_first);
+  int apart = channel < out_first ? out_first : OC - out_first;
+  if (column >= tile.columns) return;
   if (chunks) {
-    int column = threadIdx.x % THREADS_A_ROW * CHUNK;
-    if (column < tile.columns)
-      for (int row = threadIdx.x / THREADS_A_ROW; row < tile.rows; row += THREADS / THREADS_A_ROW)
-        *reinterpret_cast<uint4 *>(out + pixels[row].out + column) =
-            *reinterpret_cast<const uint4 *>(staged + row * STRIDE + column);
+    for (int row = threadIdx.x / THREADS_A_ROW; row < tile.rows; row += THREADS / THREADS_A_ROW)
+      *reinterpret_cast<uint4 *>(to + pixels[row].out * apart) =
+          *reinterpret_cast<const uint4 *>(staged + row * STRIDE + column);
   } else {
-    int column = threadIdx.x % BN;
-    if (column < tile.columns)
-      for (int row = threadIdx.x / BN; row < tile.rows; row += THREADS / BN)
-        out[pixels[row].out + column] = staged[row * STRIDE + column];
+    for (int row = threadIdx.x / BN; row < tile.rows; row += THREADS / BN)
+      to[pixels[row].out * apart] = staged[row * STRIDE + column];
   }
 }
 
@@ -99,10 +103,10 @@ INLINE void tile_statistics(float *mean, float *deviation, const Out *staged, co
 // ---- one tile of 128 x BN
 
 template <class Unit, int BN, bool TURNED, class Out, class T = typename Unit::T>
-INLINE void gather_tile(Out *out, float *parts, float *mean, float *deviation, const T *a, const T *w, const float *b,
-                        Index N, int AH, int AW, int AC, int OH, int OW, int OC, int R, int S, int groups, int num_h,
-                        int num_w, int den_h, int den_w, int off_h, int off_w, int inc_h, int inc_w, bool relu,
-                        bool statistics, int splits) {
+INLINE void gather_tile(Out *out, Out *out_behind, int out_first, float *parts, float *mean, float *deviation,
+                        const T *a, const T *a_behind, int a_first, const T *w, const float *b, Index N, int AH, int AW,
+                        int AC, int OH, int OW, int OC, int R, int S, int groups, int num_h, int num_w, int den_h,
+                        int den_w, int off_h, int off_w, int inc_h, int inc_w, bool relu, bool statistics, int splits) {
   constexpr int DEPTH = Unit::DEPTH;
   DYNAMIC_SHARED(T, ring);
   __shared__ Pixel pixels[BM];
@@ -127,15 +131,14 @@ INLINE void gather_tile(Out *out, float *parts, float *mean, float *deviation, c
     if (threadIdx.x == 0) {
       taps[0] = taps_of_phase(py, R, num_h, den_h, off_h, inc_h);
       tile = {int(min(Index(BM), rows - m0)),  min(BN, Og - n0), group * Og + n0, m0 / BM * OC + group * Og + n0,
-              (int64)split * N * OH * OW * OC, Index(Og) * AC};
+              (int64)split * N * OH * OW * OC, Index(Og) * AC, TURNED ? Index(n0) * AC + group * Ag : group * Og + n0};
     }
     if (threadIdx.x == 32) taps[1] = taps_of_phase(px, S, num_w, den_w, off_w, inc_w);
     __syncthreads();
     if (threadIdx.x < BM) {
       Index m = m0 + threadIdx.x, x = m % width, y = m / width % height, n = m / (width * height);
       Pixel nowhere = {0, 0, -(1 << 30), 0};
-      Pixel real = {n * AH * AW * AC + group * Ag,
-                    ((n * OH + py + y * den_h) * OW + px + x * den_w) * OC + tile.channel,
+      Pixel real = {n * AH * AW, (n * OH + py + y * den_h) * OW + px + x * den_w,
                     int(y * (den_h > 1 ? 1 : num_h)) + tap_h.place, int(x * (den_w > 1 ? 1 : num_w)) + tap_w.place};
       pixels[threadIdx.x] = m < rows ? real : nowhere;
     }
@@ -144,32 +147,35 @@ INLINE void gather_tile(Out *out, float *parts, float *mean, float *deviation, c
 
   // The sum runs over (tap, channel) as one index k. This thread copies one column of the tile of A at every stage.
   int depth = tap_h.count * tap_w.count * Ag, steps = cdiv(depth, DEPTH);
-  int first = int((int64)steps * split / splits), last = int((int64)steps * (split + 1) / splits);
-  bool a_chunks = in_chunks(a, Ag), b_chunks = in_chunks(w, TURNED ? Ag : Og);
-  int k = first * DEPTH;
+  int begin = int((int64)steps * split / splits), end = int((int64)steps * (split + 1) / splits);
+  bool a_chunks = in_chunks(a, Ag) && in_chunks(a_behind, AC - a_first), b_chunks = in_chunks(w, TURNED ? Ag : Og);
+  int k = begin * DEPTH;
   int mine = k + tile_column<DEPTH, T>(a_chunks), c = mine % Ag, j = mine / Ag, i = 0;
   if (depth) i = j / tap_w.count, j %= tap_w.count;
-  w += TURNED ? Index(n0) * AC + group * Ag : group * Og + n0;
 
   auto copy = [&](T *a_tile, T *b_tile) {
     bool real = i < tap_h.count;
-    int move_h = i * tap_h.move, move_w = j * tap_w.move;
+    int move_h = i * tap_h.move, move_w = j * tap_w.move, channel = group * Ag + c;
+    bool in_a = TURNED || channel < a_first;
+    const T *from_channel = in_a ? a + channel : a_behind + (channel - a_first);
+    int apart = TURNED ? AC : in_a ? a_first : AC - a_first;
     copy_tile<BM, DEPTH>(a_tile, a_chunks, [&](int row, int, bool &inside) {
       Pixel p = pixels[row];
       int h = p.h + move_h, v = p.w + move_w;
       inside = real && (unsigned)h < (unsigned)AH && (unsigned)v < (unsigned)AW;
-      return a + (inside ? p.image + (Index(h) * AW + v) * AC + c : 0);
+      return from_channel + (inside ? (p.image + Index(h) * AW + v) * apart : 0);
     });
     if constexpr (TURNED) {  // columns of B are w's c, its rows run along w's k
-      Index from = ((tap_h.first + i * tap_h.step) * S + tap_w.first + j * tap_w.step) * tile.tap + c;
+      Index from = ((tap_h.first + i * tap_h.step) * S + tap_w.first + j * tap_w.step) * tile.tap + tile.filters + c;
       copy_tile<BN, DEPTH>(b_tile, b_chunks, [&](int row, int, bool &inside) {
         inside = real && row < tile.columns;
         return w + (inside ? from + Index(row) * AC : 0);
       });
     } else {  // all taps in order: row k of B is row k of w
+      Index from = tile.filters;
       copy_tile<DEPTH, BN>(b_tile, b_chunks, [&](int row, int column, bool &inside) {
         inside = k + row < depth && column < tile.columns;
-        return w + (inside ? Index(k + row) * OC + column : 0);
+        return w + (inside ? from + Index(k + row) * OC + column : 0);
       });
       k += DEPTH;
     }
@@ -177,11 +183,13 @@ INLINE void gather_tile(Out *out, float *parts, float *mean, float *deviation, c
       if (++j == tap_w.count) j = 0, i++;
   };
   Product<Unit, BN> product;
-  product.template run<SUM, TURNED ? SUM : RESULT>(ring, last - first, copy);
+  product.template run<SUM, TURNED ? SUM : RESULT>(ring, end - begin, copy);
 
   if (splits > 1) {  // add_parts adds up the parts, in order
-    parts += tile.part;
-    return product.write(tile.columns, [&](int row) { return row < tile.rows ? parts + pixels[row].out : nullptr; });
+    parts += tile.part + tile.channel;
+    return product.write(tile.columns, [&](int row) {
+      return row < tile.rows ? parts + pixels[row].out * OC : nullptr;
+    });
   }
 
   // Bias and ReLU; then through shared memory, so that neighbouring threads write neighbouring chunks.
@@ -193,16 +201,16 @@ INLINE void gather_tile(Out *out, float *parts, float *mean, float *deviation, c
     staged[row * STRIDE + column] = Out(relu && v < 0 ? 0.f : v);
   });
   __syncthreads();
-  copy_out<BN>(out, staged, pixels, tile, in_chunks(out, OC / groups));
+  bool chunks = in_chunks(out, Og) && in_chunks(out_behind, OC - out_first);
+  copy_out<BN>(out, out_behind, out_first, OC, staged, pixels, tile, chunks);
   if (statistics) tile_statistics<BN>(mean + tile.statistics, deviation + tile.statistics, staged, tile);
 }
 
 // The unit and the width of the tile.
-template <bool TURNED, class Out, class T, class... Rest>
-INLINE void choose(bool wide, bool exact, Out *out, float *parts, float *mean, float *deviation, const T *a,
-                   Rest... rest) {
-  if (wide) return gather_tile<TensorCore<T>, 128, TURNED>(out, parts, mean, deviation, a, rest...);
+template <bool TURNED, class T, class Out, class... Rest>
+INLINE void choose(bool wide, bool exact, const T *a, Out *out, Rest... rest) {
+  if (wide) return gather_tile<TensorCore<T>, 128, TURNED>(out, rest...);
   if constexpr (sizeof(T) == 4)
-    if (exact) return gather_tile<PlainFloat, 64, TURNED>(out, parts, mean, deviation, a, rest...);
-  gather_tile<TensorCore<T>, 64, TURNED>(out, parts, mean, deviation, a, rest...);
+    if (exact) return gather_tile<PlainFloat, 64, TURNED>(out, rest...);
+  gather_tile<TensorCore<T>, 64, TURNED>(out, rest...);
 }

@@ -9,14 +9,15 @@
 //
 // The result is small and the sum is long, so the sum is cut into `splits` shares, a block for each tile and share
 // (split-K). Each share writes its part for itself, and add_parts adds them up in their order: no atomics, so a run
-// repeats to the bit. Both tiles run along the result, as NHWC has it; ldmatrix turns them.
+// repeats to the bit. Both tiles run along the result, as NHWC has it; ldmatrix turns them. x may come in two parts: the
+// channels from x_first on lie in an array of their own.
 #pragma once
 #include "matrix.cuh"
 
 template <class Unit, int BN, class T = typename Unit::T>
-INLINE void gradient_tile(float *parts, const T *dy, const T *x, Index N, Index H, Index W, Index C, Index P, Index Q,
-                          Index K, int R, int S, int stride_h, int stride_w, int pad_h, int pad_w, int dil_h, int dil_w,
-                          int groups, int splits) {
+INLINE void gradient_tile(float *parts, const T *dy, const T *x, const T *x_behind, int x_first, Index N, Index H,
+                          Index W, int C, Index P, Index Q, Index K, int R, int S, int stride_h, int stride_w,
+                          int pad_h, int pad_w, int dil_h, int dil_w, int groups, int splits) {
   constexpr int DEPTH = Unit::DEPTH;
   DYNAMIC_SHARED(T, ring);
   int Cg = C / groups, Kg = K / groups, depth = R * S * Cg;
@@ -30,11 +31,12 @@ INLINE void gradient_tile(float *parts, const T *dy, const T *x, Index N, Index 
   // Its share of the pixels, and for this thread the tap and channel of the column of A that it copies at every stage.
   Index pixels = N * P * Q, steps = cdiv(pixels, Index(DEPTH));
   Index first = int64(steps) * split / splits, last = int64(steps) * (split + 1) / splits;
-  bool a_chunks = in_chunks(x, Cg), b_chunks = in_chunks(dy, Kg);
+  bool a_chunks = in_chunks(x, Cg) && in_chunks(x_behind, C - x_first), b_chunks = in_chunks(dy, Kg);
   int mine = m0 + tile_column<BM, T>(a_chunks), tap = mine / Cg;
   int move_h = tap / S * dil_h - pad_h, move_w = tap % S * dil_w - pad_w;
   bool real = mine < depth;
-  x += group * Cg + mine % Cg;
+  int channel = group * Cg + mine % Cg, pixel_apart = channel < x_first ? x_first : C - x_first;
+  x = channel < x_first ? x + channel : x_behind + (channel - x_first);
 
   // Its rows are pixels i, i + apart, i + 2 apart, ... through all stages: counted on, not divided.
   int threads_a_row = a_chunks ? BM / Unit::CHUNK : BM, apart = THREADS / threads_a_row;
@@ -47,7 +49,7 @@ INLINE void gradient_tile(float *parts, const T *dy, const T *x, Index N, Index 
     copy_tile<DEPTH, BM>(a_tile, a_chunks, [&](int, int, bool &inside) {
       int h = p * stride_h + move_h, v = q * stride_w + move_w;
       inside = real && n < N && (unsigned)h < (unsigned)H && (unsigned)v < (unsigned)W;
-      Index at = inside ? ((n * H + h) * W + v) * C : 0;
+      Index at = inside ? ((n * H + h) * W + v) * pixel_apart : 0;
       q += apart;
       if (q >= Q) {
         p += q / int(Q), q %= int(Q);

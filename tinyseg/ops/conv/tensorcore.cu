@@ -17,12 +17,12 @@ template <class T, class Out>
 __global__ void __launch_bounds__(256, 2) TYPES(half, float, bfloat16)
     GRID(cdiv(OC / groups, 64 + 64 * wide) * splits * groups * cdiv(N * OH * OW, 128))
     SHARED(NARROW_BYTES + MORE_IF_WIDE * wide)
-gather_product(Out *out, float *parts, float *mean, float *deviation, const T *a, const T *w, const float *b, Index N,
-               int32 AH, int32 AW, int32 AC, int32 OH, int32 OW, int32 OC, int32 R, int32 S, int32 groups, int32 num_h,
-               int32 num_w, int32 off_h, int32 off_w, int32 inc_h, int32 inc_w, bool relu, bool statistics,
-               int32 splits, bool wide, bool exact) {
-  choose<false>(wide, exact, out, parts, mean, deviation, a, w, b, N, AH, AW, AC, OH, OW, OC, R, S, groups, num_h,
-                num_w, 1, 1, off_h, off_w, inc_h, inc_w, relu, statistics, splits);
+gather_product(Out *out, float *parts, float *mean, float *deviation, const T *a, const T *a_behind, int32 a_first,
+               const T *w, const float *b, Index N, int32 AH, int32 AW, int32 AC, int32 OH, int32 OW, int32 OC, int32 R,
+               int32 S, int32 groups, int32 num_h, int32 num_w, int32 off_h, int32 off_w, int32 inc_h, int32 inc_w,
+               bool relu, bool statistics, int32 splits, bool wide, bool exact) {
+  choose<false>(wide, exact, a, out, out, OC, parts, mean, deviation, a, a_behind, a_first, w, b, N, AH, AW, AC, OH, OW,
+                OC, R, S, groups, num_h, num_w, 1, 1, off_h, off_w, inc_h, inc_w, relu, statistics, splits);
 }
 
 // dx of dy and w: blocks over tiles of the phases of dx. See gather.cuh.
@@ -30,12 +30,12 @@ template <class T, class Out>
 __global__ void __launch_bounds__(256, 2) TYPES(half, float, bfloat16)
     GRID(cdiv(OC / groups, 64 + 64 * wide) * splits * groups * den_h * den_w
          * cdiv(N * cdiv(OH, den_h) * cdiv(OW, den_w), 128)) SHARED(NARROW_BYTES + MORE_IF_WIDE * wide)
-turned_product(Out *out, float *parts, float *mean, float *deviation, const T *a, const T *w, const float *b, Index N,
-               int32 AH, int32 AW, int32 AC, int32 OH, int32 OW, int32 OC, int32 R, int32 S, int32 groups, int32 den_h,
-               int32 den_w, int32 off_h, int32 off_w, int32 inc_h, int32 inc_w, bool relu, bool statistics,
-               int32 splits, bool wide, bool exact) {
-  choose<true>(wide, exact, out, parts, mean, deviation, a, w, b, N, AH, AW, AC, OH, OW, OC, R, S, groups, 1, 1, den_h,
-               den_w, off_h, off_w, inc_h, inc_w, relu, statistics, splits);
+turned_product(Out *out, Out *out_behind, int32 out_first, float *parts, float *mean, float *deviation, const T *a,
+               const T *w, const float *b, Index N, int32 AH, int32 AW, int32 AC, int32 OH, int32 OW, int32 OC, int32 R,
+               int32 S, int32 groups, int32 den_h, int32 den_w, int32 off_h, int32 off_w, int32 inc_h, int32 inc_w,
+               bool relu, bool statistics, int32 splits, bool wide, bool exact) {
+  choose<true>(wide, exact, a, out, out_behind, out_first, parts, mean, deviation, a, a, AC, w, b, N, AH, AW, AC, OH,
+               OW, OC, R, S, groups, 1, 1, den_h, den_w, off_h, off_w, inc_h, inc_w, relu, statistics, splits);
 }
 
 // Parts of dw, one for each share of the pixels: blocks over tiles of dw and shares. See gradient.cuh.
@@ -43,11 +43,11 @@ template <class T>
 __global__ void __launch_bounds__(256, 2) TYPES(half, float, bfloat16)
     GRID(cdiv(K / groups, 64 + 64 * wide) * splits * groups * cdiv(R * S * (C / groups), 128))
     SHARED(NARROW_BYTES + MORE_IF_WIDE * wide)
-gradient_product(float *parts, const T *dy, const T *x, Index N, Index H, Index W, Index C, Index P, Index Q, Index K,
-                 int32 R, int32 S, int32 stride_h, int32 stride_w, int32 pad_h, int32 pad_w, int32 dil_h, int32 dil_w,
-                 int32 groups, int32 splits, bool wide, bool exact) {
-  choose_gradient(wide, exact, parts, dy, x, N, H, W, C, P, Q, K, R, S, stride_h, stride_w, pad_h, pad_w, dil_h, dil_w,
-                  groups, splits);
+gradient_product(float *parts, const T *dy, const T *x, const T *x_behind, int32 x_first, Index N, Index H,
+                 Index W, int32 C, Index P, Index Q, Index K, int32 R, int32 S, int32 stride_h, int32 stride_w, int32 pad_h,
+                 int32 pad_w, int32 dil_h, int32 dil_w, int32 groups, int32 splits, bool wide, bool exact) {
+  choose_gradient(wide, exact, parts, dy, x, x_behind, x_first, N, H, W, C, P, Q, K, R, S, stride_h, stride_w, pad_h,
+                  pad_w, dil_h, dil_w, groups, splits);
 }
 
 // out[i, k] = b[k] + sum over the parts, in their order; with relu not below 0. Parallel over the elements of out.
