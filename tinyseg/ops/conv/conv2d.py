@@ -164,7 +164,7 @@ def _fills_winograd_tiles(g: Geometry, dtype) -> bool:
     return dtype == np.float32 and three and panels and min(g.P, g.Q) >= 4 * g.dilation[0]
 
 
-SLAB = 32 << 20  # bytes of filters that are packed at a time
+SLAB = 8 << 20  # bytes of filters that are packed at a time: they need not leave the caches until they are read
 
 # From the best to the one that is always right: whether it fits a geometry and dtype, and the kernels that it needs.
 # A device takes the first that fits and all of whose kernels it has.

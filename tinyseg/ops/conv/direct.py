@@ -17,8 +17,10 @@ import numpy as np
 from numba import prange
 
 from ...kernel import device_function, kernel
+from ..prefetch import prefetch
 from .simd import COLUMNS, ENTRY, FINISH, LANES, ROWS, address, copy_floats, keep, multiply_tile, transpose_block
 
+AHEAD = 16  # how many rows of filters before they are packed the memory is asked for them
 SELDOM = 12  # times that a panel of dy is read: up to here it is read where it lies
 
 
@@ -53,6 +55,7 @@ def pack_filters(panels, w, R, S, C, K, groups, transposed, skipped):
         else:
             width = min(COLUMNS, Kg - first)
             for i in range(run):
+                prefetch(w, (tap * C + i + AHEAD) * K + g * Kg + first, COLUMNS)
                 to = address(panels) + (((g * count + at) * taps + tap) * run + i) * COLUMNS * 4
                 copy_floats(to, address(w) + ((tap * C + i) * K + g * Kg + first) * 4, width, COLUMNS)
 
