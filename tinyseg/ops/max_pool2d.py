@@ -268,13 +268,10 @@ def max_pool2x2_backward(dx, dy, tap, N, C, P, Q):
     for row in prange(N * P):
         n, p = row // P, row % P
         for q in range(Q):
-            h, w = 2 * p, 2 * q
-            for c in range(C):
-                g, t = dy[n, p, q, c], np.int32(tap[n, p, q, c])
-                dx[n, h, w, c] = g if t == 0 else zero
-                dx[n, h, w + 1, c] = g if t == 1 else zero
-                dx[n, h + 1, w, c] = g if t == 2 else zero
-                dx[n, h + 1, w + 1, c] = g if t == 3 else zero
+            for t in range(4):  # one loop for each: four stores in one loop are none for vectors
+                for c in range(C):
+                    g = dy[n, p, q, c]
+                    dx[n, 2 * p + t // 2, 2 * q + t % 2, c] = g if np.int32(tap[n, p, q, c]) == np.int32(t) else zero
 
 
 @kernel
