@@ -177,6 +177,22 @@ def test_a_second_backward_is_an_error():
         b.backward()
 
 
+@pytest.mark.parametrize("change", ["step", "assign"])
+def test_a_leaf_that_was_changed_since_is_an_error(change):
+    w = ts.nn.Parameter(np.ones((2, 2)))
+    first, second = (w * w).sum(), (w * w).sum()
+    first.backward()
+    before = w.grad.numpy()
+    if change == "step":
+        ts.optim.SGD([w], lr=0.1).step()
+    else:
+        w.assign(np.zeros((2, 2)))
+    with pytest.raises(RuntimeError, match=r"Mul took a tensor of shape \(2, 2\) that was changed in place.*cure"):
+        second.backward()
+    assert np.array_equal(w.grad.numpy(), before)  # nothing was added
+    (w * w).sum().backward()
+
+
 def test_backward_errors():
     x = leaf([1, 2])
     with pytest.raises(ValueError, match=r"backward: a tensor of shape \(2,\) needs grad="):

@@ -76,6 +76,7 @@ class Optimizer:
         for place, (p, group) in enumerate(self._places()):
             if p.grad is not None:
                 work.append((p, self._state_of(place, p, group), group))
+                p.version += 1
         if work and _together([p for p, _, _ in work], self.kernel_of_all):
             device, sizes = work[0][0].device, tuple(p.size for p, _, _ in work)
             tables = self._tables.get(sizes) or self._tables.setdefault(sizes, Tables(device, sizes))

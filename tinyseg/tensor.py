@@ -55,7 +55,7 @@ class Tensor:
     those of NumPy and are differentiable; they are defined in `tinyseg.ops`, which is imported at their first use.
     """
 
-    __slots__ = ("__weakref__", "data", "device", "function", "grad", "output_index", "requires_grad")
+    __slots__ = ("__weakref__", "data", "device", "function", "grad", "output_index", "requires_grad", "version")
     __array_ufunc__ = None  # numpy_array + tensor asks the tensor, and is one
 
     def __init__(self, data, device: Device, requires_grad: bool = False):
@@ -65,6 +65,7 @@ class Tensor:
         self.grad = None
         self.function = None  # the Function that made this tensor; None for a leaf
         self.output_index = 0  # which of its outputs this is
+        self.version = 0  # of a leaf: how often its values were changed in place, as an optimiser does
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -128,7 +129,8 @@ class Tensor:
         """Add dself/dleaf to `leaf.grad` for every leaf that requires a gradient; frees the graph on the way.
 
         `grad` is dL/dself: an array or Tensor of this tensor's shape; without it the tensor must hold one element,
-        and 1 is taken. Raises RuntimeError if nothing here requires a gradient, or if the graph was walked before.
+        and 1 is taken. Raises RuntimeError if nothing here requires a gradient, if the graph was walked before, or if
+        a leaf was changed in place since.
         """
         backward(self, grad)
 
@@ -222,7 +224,7 @@ class Function:
             # An edge leads to the function that made the input, or to the leaf itself. The input's values are not
             # kept by the graph: a function that needs them in backward has saved them.
             self._edges = tuple(
-                ((t.function, t.output_index, t.dtype) if t.function else (t, 0, t.dtype)) if need else None
+                ((t.function, t.output_index, t.dtype) if t.function else (t, t.version, t.dtype)) if need else None
                 for t, need in zip(tensors, self.needs)
             )
             self._outputs = len(outputs)
@@ -328,7 +330,15 @@ def _topological_order(last: Function) -> list[Function]:
             done.add(function)
             function._output_count()
             stack.append((function, True))
-            stack += [(e[0], False) for e in function._edges if e is not None and isinstance(e[0], Function)]
+            for target, number, _ in filter(None, function._edges):
+                if isinstance(target, Function):
+                    stack.append((target, False))
+                elif target.version != number:
+                    raise RuntimeError(
+                        f"backward: {type(function).__name__} took a tensor of shape {target.shape} that was changed "
+                        "in place since (by an optimiser's step, or new weights): what it saved no longer fits; cure: "
+                        "backward before step, or run the forward pass again"
+                    )
     return order[::-1]
 
 

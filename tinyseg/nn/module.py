@@ -39,13 +39,14 @@ class _State(Tensor):
     def assign(self, values) -> None:
         """Take new values of the same shape, converted to this dtype and device. Inside `no_init` nothing is taken.
 
-        On the host into the same memory, so not between a forward pass and its backward.
+        On the host into the same memory: a graph that was built before cannot be walked any more.
         """
         values = np.asarray(values)
         if values.shape != self.shape:
             raise ValueError(f"assign: got shape {values.shape}, expected {self.shape}")
         if home() is not None:
             return
+        self.version += 1
         if self.device.xp is np:  # into the same memory: there may not be room for a second of a large one
             self.data[...] = values
         else:
