@@ -24,6 +24,8 @@ and `device.launch(foo, y, x, 0.5, M, K)` runs it on `cuda` and on `emulated`. T
   constants of the file (`constexpr int TILE = 16;` at the margin, `cdiv`): the launcher reads it. Nothing may rely on
   how many blocks there are. `__launch_bounds__(128)` before the name sets the threads of a block, otherwise 256 for
   blocks, and for PARALLEL_FOR whatever the device likes.
+- What does little more than move memory moves 16 bytes at a time, by `packs.cuh`:
+  `map_packs(PARALLEL_PACKS(n), f, y, x)`.
 - A kernel that needs more control writes `GRID(x, y, z)` and `SHARED(bytes)` between `__launch_bounds__` and its name,
   and takes dynamic shared memory with `DYNAMIC_SHARED(float, tile);`.
 - `TYPES(half, float)`, there too, says what T stands for in the table of resources where that is not float and double.

@@ -22,6 +22,7 @@ TYPES = {
     "bfloat16": np.uint16, "uint8": np.uint8, "int32": np.int32, "uint32": np.uint32, "int64": np.int64,
 }  # fmt: skip
 NAMES = {np.dtype(dtype): name for name, dtype in TYPES.items()}
+PACK = 8  # elements of a thread in PARALLEL_PACKS: 16 bytes of half
 WIDE = 1 << 30  # elements from which offsets are 64-bit: i + the size of the grid still fits below
 
 _KERNEL = re.compile(
@@ -242,11 +243,17 @@ def _twin(path, match, body, constants) -> Twin:
     block = _call("__launch_bounds__", attributes)
     grid, loop = _call("GRID", attributes), ""
     if grid is None:
-        loops = [(body.find(f"PARALLEL_{kind}("), kind) for kind in ("FOR", "BLOCKS")]
+        loops = [(body.find(f"PARALLEL_{kind}("), kind) for kind in ("FOR", "BLOCKS", "PACKS")]
         at, kind = min((pair for pair in loops if pair[0] >= 0), default=(-1, ""))
         if not kind:
-            raise KernelError(f"{path.name}: kernel {name} has neither PARALLEL_FOR, PARALLEL_BLOCKS nor GRID")
-        grid, loop = ", ".join(_split(_call(f"PARALLEL_{kind}", body[at:]))[1:]), kind.lower()
+            raise KernelError(
+                f"{path.name}: kernel {name} has neither PARALLEL_FOR, PARALLEL_BLOCKS, PARALLEL_PACKS nor GRID"
+            )
+        count = _split(_call(f"PARALLEL_{kind}", body[at:]))
+        if kind == "PACKS":
+            grid, loop = f"cdiv({', '.join(count)}, {PACK})", "for"
+        else:
+            grid, loop = ", ".join(count[1:]), kind.lower()
     threads = eval(_python(_split(block)[0]), {}, dict(constants)) if block else 0
     if loop == "blocks" and not threads:
         threads = 256

@@ -1,7 +1,7 @@
-#include "common.cuh"
+#include "packs.cuh"
 
 // y[i] = a[i] + b[i]
 template <class T>
 __global__ void add_flat(T *__restrict__ y, const T *__restrict__ a, const T *__restrict__ b, Index n) {
-  PARALLEL_FOR(i, n) y[i] = a[i] + b[i];
+  map_packs(PARALLEL_PACKS(n), [](T a, T b) { return a + b; }, y, a, b);
 }

@@ -1,6 +1,6 @@
 // Neighbouring threads take neighbouring channels, so that all loads are contiguous.
 // T is the type of images; S that of sums and of numbers for each channel: T, or float where T is half.
-#include "common.cuh"
+#include "packs.cuh"
 
 // Of each run of rows the mean and the sum of squared deviations from it, summed about the run's first row, so that a
 // large mean costs no digits. Parallel over runs and channels.
@@ -26,11 +26,16 @@ __global__ void run_statistics(S *__restrict__ mean, S *__restrict__ deviation, 
 template <class T, class S>
 __global__ void scale_and_shift(T *__restrict__ y, const T *__restrict__ x, const S *__restrict__ scale,
                                 const S *__restrict__ shift, S lowest, Index M, Index C) {
-  PARALLEL_FOR(i, M * C) {
+  constexpr int V = 16 / sizeof(T);
+  bool packed = C % V == 0 && in_packs(y, x) && in_packs(scale, shift);
+  each_pack<V>(PARALLEL_PACKS(M * C), packed, [&](auto width, Index i) {
     Index c = i % C;
-    S v = S(x[i]) * scale[c] + shift[c];
-    y[i] = v < lowest ? lowest : v;
-  }
+    auto f = [&](T x, S scale, S shift) {
+      S v = S(x) * scale + shift;
+      return T(v < lowest ? lowest : v);
+    };
+    write(width, y + i, mapped<T>(width, f, read(width, x + i), read(width, scale + c), read(width, shift + c)));
+  });
 }
 
 // Of each run of rows the sums of dy and dy (x - mean), where x * scale + shift > 0. Parallel over runs and channels.
@@ -59,9 +64,16 @@ __global__ void gradient_of_rows(T *__restrict__ dx, const T *__restrict__ dy, c
                                  const S *__restrict__ mean, const S *__restrict__ scale, const S *__restrict__ shift,
                                  const S *__restrict__ factor, const S *__restrict__ slope,
                                  const S *__restrict__ level, Index M, Index C) {
-  PARALLEL_FOR(i, M * C) {
+  constexpr int V = 16 / sizeof(T);
+  bool packed = C % V == 0 && in_packs(dx, dy, x) && in_packs(mean, scale, shift, factor, slope, level);
+  each_pack<V>(PARALLEL_PACKS(M * C), packed, [&](auto width, Index i) {
     Index c = i % C;
-    S v = x[i], g = v * scale[c] + shift[c] <= S(0) ? S(0) : S(dy[i]);
-    dx[i] = factor[c] * g + slope[c] * (v - mean[c]) + level[c];
-  }
+    auto f = [](T dy, T x, S mean, S scale, S shift, S factor, S slope, S level) {
+      S v = x, g = v * scale + shift <= S(0) ? S(0) : S(dy);
+      return T(factor * g + slope * (v - mean) + level);
+    };
+    write(width, dx + i, mapped<T>(width, f, read(width, dy + i), read(width, x + i), read(width, mean + c),
+                                   read(width, scale + c), read(width, shift + c), read(width, factor + c),
+                                   read(width, slope + c), read(width, level + c)));
+  });
 }

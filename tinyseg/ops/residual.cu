@@ -1,16 +1,22 @@
 // Neighbouring threads take neighbouring channels, so that all loads are contiguous.
 // T is the type of images; S that of sums and of numbers for each channel: T, or float where T is half.
-#include "common.cuh"
+#include "packs.cuh"
 
 // y = max(x * scale + shift + z, 0), nan stays nan. Parallel over y.
 template <class T, class S>
 __global__ void normalise_add_relu(T *__restrict__ y, const T *__restrict__ x, const T *__restrict__ z,
                                    const S *__restrict__ scale, const S *__restrict__ shift, Index M, Index C) {
-  PARALLEL_FOR(i, M * C) {
+  constexpr int V = 16 / sizeof(T);
+  bool packed = C % V == 0 && in_packs(y, x, z) && in_packs(scale, shift);
+  each_pack<V>(PARALLEL_PACKS(M * C), packed, [&](auto width, Index i) {
     Index c = i % C;
-    S v = S(x[i]) * scale[c] + shift[c] + S(z[i]);
-    y[i] = v < S(0) ? S(0) : v;
-  }
+    auto f = [](T x, T z, S scale, S shift) {
+      S v = S(x) * scale + shift + S(z);
+      return T(v < S(0) ? S(0) : v);
+    };
+    write(width, y + i, mapped<T>(width, f, read(width, x + i), read(width, z + i), read(width, scale + c),
+                                  read(width, shift + c)));
+  });
 }
 
 // dz = dy where y > 0, else 0; of each run of rows the sums of dz and dz (x - mean). Parallel over runs and channels.
@@ -36,8 +42,9 @@ __global__ void clipped_gradient_sums(T *__restrict__ dz, S *__restrict__ sum_dz
 // y[i] = max(a[i] + b[i], 0), nan stays nan. Parallel over i.
 template <class T>
 __global__ void add_relu_flat(T *__restrict__ y, const T *__restrict__ a, const T *__restrict__ b, Index n) {
-  PARALLEL_FOR(i, n) {
-    Sum<T> v = Sum<T>(a[i]) + Sum<T>(b[i]);
-    y[i] = v < Sum<T>(0) ? Sum<T>(0) : v;
-  }
+  auto f = [](T a, T b) {
+    Sum<T> v = Sum<T>(a) + Sum<T>(b);
+    return T(v < Sum<T>(0) ? Sum<T>(0) : v);
+  };
+  map_packs(PARALLEL_PACKS(n), f, y, a, b);
 }

@@ -2,15 +2,9 @@
 // neighbouring threads neighbouring packs, so that all loads are contiguous. Memory is the limit, then the loads
 // themselves: so with 3 taps in a row and no stride a thread slides along the row, and reads each pixel once for all three.
 // T is the type of images and filters; B that of sums, biases and parts: T, or float where T has 16 bits.
-#include "common.cuh"
+#include "packs.cuh"
 
 constexpr int PIXELS = 4;  // that a thread computes where it slides
-
-template <class T, int V> struct alignas(V * sizeof(T)) Pack {
-  T number[V];
-};
-
-template <class T> INLINE bool in_packs(const T *array) { return (size_t)array % 16 == 0; }
 
 template <int V, class T, class B> INLINE void load(B (&to)[V], const T *from) {
   Pack<T, V> pack = *reinterpret_cast<const Pack<T, V> *>(from);
