@@ -78,6 +78,10 @@ class Device:
         """A function that does the launches of run() again, on the same memory, with little of the host's time."""
         return run
 
+    def shares(self, columns: int) -> int:
+        """How many shares of a sum over rows are worth adding up side by side, if each share has so many columns."""
+        return self.threads
+
     def prepare(self) -> None:
         """Told that training is about to begin: what can be made ready meanwhile is."""
 
@@ -267,6 +271,9 @@ class Cuda(Device):
             many = len(self._pending) > 64
         if many:  # nobody reads: then wait once in a while
             self.numpy(found)
+
+    def shares(self, columns):
+        return max(self.threads, (1 << 18) // max(columns, 1))  # few columns: threads for every multiprocessor
 
     def send(self, host):
         self.gpu.send(host)

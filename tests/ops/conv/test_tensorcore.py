@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tinyseg.device import Emulated
 from tinyseg.ops.conv import tensorcore
+from tinyseg.ops.conv.conv2d import backward_w
 from tinyseg.ops.conv.geometry import Options
 from tinyseg.ops.conv.tensorcore import (
     _padded,
@@ -158,6 +159,16 @@ def test_parts_that_the_kernels_do_not_take_are_brought_together(capable, channe
     dx = product_backward_x(capable, geometry, y, w)
     dxs = product_backward_to_parts(capable, geometry, y, w, channels)
     assert np.array_equal(capable.numpy(dx), np.concatenate([capable.numpy(a) for a in dxs], 3))
+
+
+def test_many_shares_of_filters_gradients_are_added_up_in_two_steps(capable):
+    g = case(2, 170, 3, 8, 8, 3, padding=1, groups=8)
+    geometry = Options.of("conv2d", **g.options).geometry(g.x_shape, g.w_shape)
+    x, dy = normal(g.x_shape, 0, np.float32), normal(g.y_shape, 1, np.float32)
+    device = with_threads(capable, 330)
+    dw = device.numpy(backward_w(device, geometry, device.array(dy), device.array(x)))
+    expected = oracle.conv2d_backward_w(dy.astype(np.float64), x.astype(np.float64), g)
+    assert np.allclose(dw, expected, rtol=1e-4, atol=1e-4)
 
 
 # ------------------------------------------------------------------------------------------------ the epilogue

@@ -278,7 +278,8 @@ def backward_w(device, g: Geometry, dy, x, exact=False):
         device.launch(plain_backward_w, dw, dy, x, *_numbers(g, g.K), g.groups)
         return dw
     if which == "depthwise":
-        splits = max(1, min(device.threads, g.N * g.P))
+        splits = max(1, min(device.shares(g.R * g.C), g.N * g.P))
+        splits -= splits % GROUP if splits > MANY else 0
         parts = device.empty((splits, g.R * g.S * g.C), wide(x.dtype))
         device.launch(depthwise_backward_w, parts, dy, x, *_numbers(g), splits)
     elif which == "winograd":
@@ -298,18 +299,29 @@ def backward_w(device, g: Geometry, dy, x, exact=False):
         device.launch(filter_gradient_tiles, parts, dy.reshape(-1), x, g.N, g.H, g.W, x.shape[3], M, g.P, g.Q, g.K,
                       g.R, g.S, *g.stride, *g.padding, *g.dilation, g.groups, splits, panel_jobs, block)  # fmt: skip
         g = shape
-    if splits == 1:
-        return parts.reshape(g.w_shape)
-    dw = device.empty((parts.shape[1],), parts.dtype)
-    device.launch(sum_parts, dw, parts, splits, dw.size)
-    return dw.reshape(g.w_shape)
+    return _sum(device, parts).reshape(g.w_shape)
+
+
+MANY, GROUP = 256, 32  # parts that are added up one by one; shares that are added up side by side if there are more
+
+
+def _sum(device, parts):
+    """The sum of the rows of parts; of many every GROUP-th first, so that no thread has to add them all."""
+    count, n = parts.shape
+    if count == 1:
+        return parts[0]
+    if count > MANY and count % GROUP == 0:
+        return _sum(device, _sum(device, parts.reshape(count // GROUP, GROUP * n)).reshape(GROUP, n))
+    total = device.empty((n,), parts.dtype)
+    device.launch(sum_parts, total, parts, count, n)
+    return total
 
 
 def channel_sum(device, dy):
     """The sum of dy (..., K) over all but the last axis: the gradient of a bias."""
     K = dy.shape[-1]
     rows = dy.size // K
-    shares = max(1, min(64, rows // 1024))
+    shares = max(1, min(max(64, device.shares(K)), rows // 1024))
     parts = device.empty((shares, K), np.float64)
     device.launch(channel_sums, parts, dy.reshape(rows, K), rows, K, shares)
     return parts.sum(axis=0).astype(np.float32 if dy.dtype == np.float16 else dy.dtype)
