@@ -111,6 +111,18 @@ def test_what_a_replay_could_not_do_is_refused(cuda):
     assert "dropout: inside a graph every replay" in refused(lambda: Dropout(0.5)(x))
 
 
+def test_a_capture_that_fails_says_what_went_wrong_in_it(cuda, monkeypatch):
+    fake = cuda.gpu.cupy.cuda
+    broken = type("Stream", (fake.Stream,), {"end_capture": lambda self: (_ for _ in ()).throw(
+        fake.runtime.CUDARuntimeError("cudaErrorStreamCaptureInvalidated"))})  # fmt: skip
+    monkeypatch.setattr(fake, "Stream", broken)
+    with pytest.raises(MemoryError, match="out of memory"):
+        cuda.captured(lambda: cuda.capturing and (_ for _ in ()).throw(MemoryError("out of memory")))
+    with pytest.raises(fake.runtime.CUDARuntimeError, match="Invalidated"):
+        cuda.captured(lambda: None)
+    assert not cuda.capturing
+
+
 def test_a_capture_keeps_what_its_copies_read(cuda):
     fake, host = cuda.gpu.cupy.cuda, np.ones(LARGE, np.float32)
     target = SimpleNamespace(data=fake.alloc(host.nbytes))

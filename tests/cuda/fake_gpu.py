@@ -18,6 +18,10 @@ class OutOfMemoryError(Exception):
     pass
 
 
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
 class Block:
     """Memory of a pool; its end gives it back, as CuPy's does."""
 
@@ -42,6 +46,7 @@ class FakeCuda:
     """As much of cupy.cuda as copies and captures need. `mistake` leaves something out, to see that it shows."""
 
     memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
+    runtime = SimpleNamespace(CUDARuntimeError=CUDARuntimeError)
 
     def __init__(self, seed=0, mistake=""):
         self.rng, self.mistake, self.log = np.random.default_rng(seed), mistake, []

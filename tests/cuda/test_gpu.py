@@ -11,6 +11,7 @@ import pytest
 import tinyseg as ts
 from tinyseg.cuda import gpu, nvrtc
 from tinyseg.ops.batch_norm import run_statistics
+from tinyseg.ops.conv.tensorcore import gather_product
 from tinyseg.ops.optimizer import sum_of_squares
 from tinyseg.ops.softmax import softmax_backward
 
@@ -39,10 +40,14 @@ class Recorder:
         return SimpleNamespace(get_function=self._function)
 
     def _function(self, symbol):
-        def launch(grid, block, args, shared_mem):
-            self.launches.append((symbol, grid, block, args, shared_mem))
+        class Function:
+            shared_size_bytes, max_dynamic_shared_size_bytes = 8304, (48 << 10) - 8304
 
-        return launch
+            def __call__(function, grid, block, args, shared_mem):
+                assert shared_mem <= function.max_dynamic_shared_size_bytes, "CUDA_ERROR_INVALID_VALUE"
+                self.launches.append((symbol, grid, block, args, shared_mem))
+
+        return Function()
 
 
 @pytest.fixture
@@ -109,7 +114,12 @@ def test_launches(machine, monkeypatch, tmp_path):
     assert cupy.launches.pop()[:3] == ("sum_of_squares<double>", (7,), (256,))
     device.run(softmax_backward, (x[:0], x[:0], x[:0], False, 0, 3))
     assert not cupy.launches  # nothing to do
-    assert compiled == [("softmax-float", "sm_90"), ("batch_norm-float-float", "sm_90"), ("optimizer-double", "sm_90")]
+    sizes = 1, 8, 16, 8, 8, 16, 8, 1, 1, 1, 1, 1, 0, 0, 1, 1, False, False, 1
+    for wide, shared in ((False, 48 << 10), (True, 66 << 10), (False, 48 << 10)):  # beside static shared memory
+        device.run(gather_product, (x, x, x, x, x, x, 8, x, x, *sizes, wide, False))
+        assert cupy.launches.pop()[4] == shared
+    assert compiled == [("softmax-float", "sm_90"), ("batch_norm-float-float", "sm_90"), ("optimizer-double", "sm_90"),
+                        ("tensorcore-float-float", "sm_90")]  # fmt: skip
 
 
 @pytest.mark.skipif(bool(nvrtc.available()), reason=f"NVRTC: {nvrtc.available()}")

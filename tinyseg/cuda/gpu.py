@@ -4,6 +4,7 @@ A unit of kernels is compiled by NVRTC once for each architecture and kept on di
 and options; CuPy loads it once for each GPU.
 """
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
@@ -90,6 +91,7 @@ class Gpu:
         self.capability = int(device.compute_capability)
         self.most_blocks = LOOP_BLOCKS * device.attributes["MultiProcessorCount"]
         self._functions, self._modules, self._loading = {}, {}, threading.Lock()
+        self._shared = {}  # plan -> the dynamic shared memory that its launches may ask for
         self.copies = Copies(cupy.cuda)
 
     def use(self) -> None:
@@ -118,8 +120,8 @@ class Gpu:
             return
         self.use()
         function = self._functions.get(plan) or self._load(plan)
-        if shared > 48 << 10 and function.max_dynamic_shared_size_bytes < shared:
-            function.max_dynamic_shared_size_bytes = shared
+        if shared > self._shared.get(plan, 0):
+            self._allow(plan, function, shared)
         function(grid, (block,), tuple(plan.converted(args)), shared_mem=shared)
 
     def upload(self, array, host) -> None:
@@ -145,14 +147,23 @@ class Gpu:
             stream.begin_capture()
             try:
                 kept = self.copies.captured(run)
-            finally:
-                graph = stream.end_capture()
+            except BaseException:
+                with contextlib.suppress(cuda.runtime.CUDARuntimeError):  # what went wrong is the other error
+                    stream.end_capture()
+                raise
+            graph = stream.end_capture()
 
         def replay(alive=(pool, kept)):
             self.use()
             graph.launch(cuda.get_current_stream())
 
         return replay
+
+    def _allow(self, plan, function, shared):
+        """Let launches take so much dynamic shared memory: beyond 48 KB, with static memory, CUDA wants to be told."""
+        if shared + function.shared_size_bytes > 48 << 10:
+            function.max_dynamic_shared_size_bytes = shared
+        self._shared[plan] = shared
 
     def _load(self, plan):
         with self._loading:
