@@ -238,7 +238,8 @@ class Cuda(Device):
             raise MemoryError(
                 f"out of memory on {self.name!r}: an array {tuple(np.atleast_1d(shape))} {np.dtype(dtype)} of "
                 f"{size / 2**20:.0f} MiB was asked for, {free / 2**20:.0f} of {total / 2**20:.0f} MiB are free. "
-                "Cure: a smaller batch, a smaller crop, or autocast."
+                "Cure: a smaller batch, a smaller crop, autocast, or to compute blocks again in backward "
+                "(ts.nn.recompute_blocks)."
             ) from None
 
     def array(self, host, dtype=None):

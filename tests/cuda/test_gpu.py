@@ -10,10 +10,13 @@ import pytest
 
 import tinyseg as ts
 from tinyseg.cuda import gpu, nvrtc
+from tinyseg.device import Cuda
 from tinyseg.ops.batch_norm import run_statistics
 from tinyseg.ops.conv.tensorcore import gather_product
 from tinyseg.ops.optimizer import sum_of_squares
 from tinyseg.ops.softmax import softmax_backward
+
+from .fake_gpu import OutOfMemoryError
 
 
 class Recorder:
@@ -93,6 +96,20 @@ def test_a_gpu_that_can_be_used(machine, monkeypatch):
     assert gpu.unusable() is None and "GPU 1 does not exist, there are 1" in gpu.unusable(1)
     assert "Some GPU (80 GiB)" in gpu.description() and "NVRTC 13.5" in gpu.description()
     assert gpu.Gpu(0).has(softmax_backward) and gpu.Gpu(0).architecture == "sm_90"
+
+
+def test_out_of_memory_names_the_array_and_what_helps():
+    def empty(shape, dtype):
+        raise OutOfMemoryError
+
+    runtime = SimpleNamespace(memGetInfo=lambda: (3 << 20, 80 << 30))
+    device = object.__new__(Cuda)
+    device.name, device.gpu = "cuda", SimpleNamespace(use=lambda: None)
+    memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
+    device.xp = SimpleNamespace(empty=empty, cuda=SimpleNamespace(memory=memory, runtime=runtime))
+    said = r"an array \(8, 512, 512, 64\) float16 of 256 MiB was asked for, 3 of 81920 MiB.*batch.*recompute_blocks"
+    with pytest.raises(MemoryError, match=said):
+        device.empty((8, 512, 512, 64), np.float16)
 
 
 @pytest.mark.skipif(bool(nvrtc.available()), reason=f"NVRTC: {nvrtc.available()}")
