@@ -236,7 +236,7 @@ class Cuda(Device):
             size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
             free, total = self.xp.cuda.runtime.memGetInfo()
             raise MemoryError(
-                f"out of memory on {self.name!r}: an array {tuple(np.atleast_1d(shape))} {np.dtype(dtype)} of "
+                f"out of memory on {self.name!r}: an array {tuple(np.atleast_1d(shape).tolist())} {np.dtype(dtype)} of "
                 f"{size / 2**20:.0f} MiB was asked for, {free / 2**20:.0f} of {total / 2**20:.0f} MiB are free. "
                 "Cure: a smaller batch, a smaller crop, autocast, or to compute blocks again in backward "
                 "(ts.nn.recompute_blocks)."
