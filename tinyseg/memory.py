@@ -51,8 +51,12 @@ class Pool:
         """Bytes asked of the system and not yet handed back, in use or idle."""
         return self.in_use + self.idle
 
-    def empty(self, shape, dtype=np.float32) -> np.ndarray:
-        """An array of arbitrary content; shape and dtype as `numpy.empty`. Raises MemoryError naming the size."""
+    def empty(self, shape, dtype=np.float32, brief=False) -> np.ndarray:
+        """An array of arbitrary content; shape and dtype as `numpy.empty`. Raises MemoryError naming the size.
+
+        A `brief` one, which dies before others are asked for, takes the smallest idle block that holds it: so work
+        space adds little to what is held.
+        """
         dtype = np.dtype(dtype)
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         count = 1
@@ -61,7 +65,7 @@ class Pool:
         size = count * dtype.itemsize
         if size < self.SMALL:
             return np.empty(shape, dtype)
-        owner = _Buffer(self, self._take(self._size_class(size)))
+        owner = _Buffer(self, self._take(self._size_class(size), brief))
         return np.asarray(owner)[:size].view(dtype).reshape(shape)
 
     @staticmethod
@@ -69,8 +73,10 @@ class Pool:
         step = 1 << max(size.bit_length() - 4, 6)
         return -(-size // step) * step
 
-    def _take(self, size: int) -> np.ndarray:
+    def _take(self, size: int, brief: bool = False) -> np.ndarray:
         with self.lock:
+            if brief:
+                size = min((s for s, blocks in self._idle.items() if s >= size and blocks), default=size)
             self._taken += size
             self._last_taken[size] = self._taken
             idle = self._idle.get(size)
