@@ -63,6 +63,7 @@ def test_errors():
         (rle.from_text, ("P",), "no compressed run-length"),
         (rle.from_polygons, ([[0, 0, 1, 1]], (3, 3)), "a polygon of 4 coordinates"),
         (rle.from_polygons, ([[0, 0, 1, 1, np.nan, 2]], (3, 3)), "finite"),
+        (rle.from_polygons, ([[0, 0, 1e9, 0, 1e9, 1e9]], (3, 3)), "reaches to 1e"),
     ]:
         with pytest.raises(ValueError, match=message):
             function(*arguments)

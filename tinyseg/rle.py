@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 SCALE = 5  # steps a pixel along the edges of a polygon
+FAR = 1e6  # pixels: no corner lies farther out
 
 
 def encode(mask: np.ndarray) -> np.ndarray:
@@ -68,7 +69,7 @@ def from_text(text: str | bytes) -> np.ndarray:
 def from_polygons(polygons: Sequence[Sequence[float]], size: tuple[int, int]) -> np.ndarray:
     """The run lengths of the union of polygons, each x0 y0 x1 y1 ... in pixels (0, 0: the image's corner).
 
-    Raises ValueError for a polygon of fewer than three corners, of an odd number of coordinates, or not finite.
+    Raises ValueError for a polygon of fewer than three corners, of an odd number of coordinates, not finite or far out.
     """
     whole = np.zeros(size, bool)
     for polygon in polygons:
@@ -82,6 +83,8 @@ def _polygon(polygon, size):
     corners = np.asarray(polygon, np.float64).reshape(-1)
     if corners.size < 6 or corners.size % 2 or not np.isfinite(corners).all():
         raise ValueError(f"rle: a polygon of {corners.size} coordinates, expected x0 y0 x1 y1 x2 y2 ..., finite")
+    if np.abs(corners).max() > FAR:
+        raise ValueError(f"rle: a polygon reaches to {np.abs(corners).max():.4g}, expected coordinates in pixels")
     corners = np.trunc(SCALE * corners.reshape(-1, 2) + 0.5).astype(np.int64)
     u, v = (np.concatenate(a) for a in zip(*(_edge(a, b) for a, b in zip(corners, np.roll(corners, -1, axis=0)))))
     step = np.flatnonzero(u[1:] != u[:-1]) + 1

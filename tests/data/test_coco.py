@@ -77,6 +77,11 @@ def test_as_it_is_distributed(coco):
         (lambda w: w["annotations"][0].update(bbox=[2, 1, 99, 4]), "'a.png', annotation 1: bbox is .*x1 y1 x2 y2"),
         (lambda w: w["annotations"][0].update(bbox=[2, 1, -3, 4]), "annotation 1: bbox is"),
         (lambda w: w["annotations"][0].update(bbox=[2, 1, float("nan"), 4]), "annotation 1: bbox is"),
+        (lambda w: w["annotations"][0].update(bbox=[2, 1, None, 4]), "annotation 1: bbox is"),
+        (lambda w: w["annotations"][0].update(bbox="2 1 3 4"), "annotation 1: bbox is"),
+        (lambda w: w["annotations"][0].update(area="12"), "annotation 1: area is '12'"),
+        (lambda w: w["annotations"][0].update(segmentation=[[0, 0, 1e9, 0, 1e9, 1e9]]), "annotation 1: .*reaches to"),
+        (lambda w: w["annotations"][1]["segmentation"].update(counts=[2**70]), "annotation 2: "),
         (lambda w: w["annotations"][0].update(category_id=7), "annotation 1: there is no category 7"),
         (lambda w: w["annotations"][0].update(segmentation=[]), "annotation 1: no segmentation"),
         (lambda w: w["annotations"][0].update(segmentation=[[1, 2, 3]]), "annotation 1: .*a polygon of 3 coordinates"),
@@ -143,7 +148,10 @@ def test_check_finds_pictures_of_two_splits_and_annotations_of_none(coco):
     assert "instances_train.json: 1 annotations are of images that it does not list" in str(report)
 
 
-@pytest.mark.parametrize("what, entry", [("images", {"id": 7}), ("categories", 5), ("annotations", {"id": 1})])
+@pytest.mark.parametrize("what, entry", [
+    ("images", {"id": 7}), ("images", {"id": 7, "file_name": None}), ("categories", 5), ("annotations", {"id": 1}),
+    ("annotations", {"image_id": [1]}),
+])  # fmt: skip
 def test_entries_that_lack_what_they_are_known_by(coco, what, entry):
     with pytest.raises(DataError, match=f"number 2 of its {what} has no "):
         Coco(broken(coco, lambda w: w[what].insert(2, entry)), "train")

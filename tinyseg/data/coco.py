@@ -45,7 +45,7 @@ class Coco:
         self.file = path if path.is_file() else _json_of(path, split)
         root = self.file.parent if self.file.parent.name != "annotations" else self.file.parent.parent
         self.truth = _parsed(self.file)
-        categories = sorted(self.truth["categories"], key=lambda c: c["id"])
+        categories = sorted(self.truth["categories"], key=lambda c: (isinstance(c["id"], str), c["id"]))
         self.category_ids = (0, *(c["id"] for c in categories))
         self.class_names = ("background", *(str(c["name"]) for c in categories))
         self.palette = voc_palette()
@@ -124,7 +124,7 @@ class Coco:
             masks.append(mask)
             boxes.append(box_of(annotation, mask, size, where))
             crowd.append(bool(annotation.get("iscrowd", 0)))
-            areas.append(float(annotation.get("area", mask.sum())))
+            areas.append(area_of(annotation, mask, where))
         return Objects.of(size, labels, masks, boxes, crowd, areas, bare_name(entry["file_name"]))
 
 
@@ -150,7 +150,7 @@ def mask_of(segmentation, size, where: str) -> np.ndarray:
         if not segmentation:
             raise ValueError("no segmentation")
         return rle.decode(rle.from_polygons(segmentation, size), size)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where}: {error}; cure: polygons [[x0, y0, x1, y1, ...], ...] or run lengths "
                         "{'size': [height, width], 'counts': ...}") from error
 
@@ -161,12 +161,25 @@ def box_of(annotation: dict, mask: np.ndarray, size, where: str) -> list[float]:
     if box is None:
         x, y, w, h = rle.box(rle.encode(mask), size[0])
         return [x, y, x + w, y + h]
-    x, y, w, h = (float(v) for v in box) if len(box) == 4 else (np.nan,) * 4
+    try:
+        x, y, w, h = map(float, box)
+    except (TypeError, ValueError, OverflowError):
+        x = y = w = h = np.nan
     inside = -1 <= x <= x + w <= size[1] + 1 and -1 <= y <= y + h <= size[0] + 1
     if not (w > 0 and h > 0 and inside):
         raise DataError(f"{where}: bbox is {box} in an image of {size[0]} x {size[1]} (height x width); expected x, y, "
                         "width, height in pixels inside of it; cure: if it is x1 y1 x2 y2, subtract")
     return [max(x, 0.0), max(y, 0.0), min(x + w, size[1]), min(y + h, size[0])]
+
+
+def area_of(annotation: dict, mask: np.ndarray, where: str) -> float:
+    """The area of an annotation in pixels; of its mask if it has none."""
+    area = annotation.get("area")
+    if area is None:
+        return float(mask.sum())
+    if not isinstance(area, int | float) or not 0 <= area < np.inf:
+        raise DataError(f"{where}: area is {area!r}, expected a number of pixels; cure: leave it out")
+    return float(area)
 
 
 def to_coco(dataset, progress=lambda i: None) -> dict:
@@ -239,9 +252,13 @@ def _parsed(file: Path) -> dict:
     missing = [k for k in ("images", "annotations", "categories") if not isinstance(whole, dict) or k not in whole]
     if missing:
         raise DataError(f"{file}: no {', '.join(missing)} in it; expected a COCO data set")
-    for what, keys in (("images", ("id", "file_name")), ("categories", ("id", "name")), ("annotations", ("image_id",))):
+    number = int | float | str
+    for what, keys in (("images", {"id": number, "file_name": str}), ("categories", {"id": number, "name": object}),
+                       ("annotations", {"image_id": number})):
         for i, entry in enumerate(whole[what] if isinstance(whole[what], list) else [None]):
-            if not isinstance(entry, dict) or any(key not in entry for key in keys):
+            if not isinstance(entry, dict) or any(
+                key not in entry or not isinstance(entry[key], kind) for key, kind in keys.items()
+            ):
                 raise DataError(f"{file}: number {i} of its {what} has no {' and no '.join(keys)}; expected COCO's "
                                 "annotations")
     return whole
