@@ -36,19 +36,6 @@ def test_what_is_freed_is_taken_again():
     assert pool.empty((99, 100)).ctypes.data != address
 
 
-def test_work_space_takes_the_smallest_idle_block_that_holds_it():
-    pool = Pool()
-    arrays = {n: pool.empty(n) for n in (100_000, 200_000, 400_000)}
-    addresses, held = {n: a.ctypes.data for n, a in arrays.items()}, pool.held
-    arrays.clear()
-    work = pool.empty(150_000, brief=True)
-    assert work.shape == (150_000,) and work.ctypes.data == addresses[200_000] and pool.held == held
-    assert pool.empty(150_000, brief=True).ctypes.data == addresses[400_000]  # and is back
-    del work
-    assert pool.in_use == 0 and pool.empty(200_000).ctypes.data == addresses[200_000]
-    assert pool.empty(500_000, brief=True).size == 500_000 and pool.held > held  # none holds it
-
-
 def test_a_block_returns_only_when_its_last_view_dies():
     pool = Pool()
     a = pool.empty((100, 100))

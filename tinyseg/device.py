@@ -32,10 +32,6 @@ class Device:
         """An uninitialised C-contiguous array on this device."""
         raise NotImplementedError
 
-    def work(self, shape, dtype=np.float32):
-        """As `empty`, for what dies before anything else is asked for: work space of the next launches."""
-        return self.empty(shape, dtype)
-
     def zeros(self, shape, dtype=np.float32):
         """An array of zeros on this device."""
         array = self.empty(shape, dtype)
@@ -136,9 +132,6 @@ class Cpu(Device):
 
     def empty(self, shape, dtype=np.float32):
         return self.pool.empty(shape, dtype)
-
-    def work(self, shape, dtype=np.float32):
-        return self.pool.empty(shape, dtype, brief=True)
 
     def array(self, host, dtype=None):
         host = np.asarray(host, dtype)

@@ -51,12 +51,8 @@ class Pool:
         """Bytes asked of the system and not yet handed back, in use or idle."""
         return self.in_use + self.idle
 
-    def empty(self, shape, dtype=np.float32, brief=False) -> np.ndarray:
-        """An array of arbitrary content; shape and dtype as `numpy.empty`. Raises MemoryError naming the size.
-
-        A `brief` one, which dies before others are asked for, takes the smallest idle block that holds it: so work
-        space adds little to what is held.
-        """
+    def empty(self, shape, dtype=np.float32) -> np.ndarray:
+        """An array of arbitrary content; shape and dtype as `numpy.empty`. Raises MemoryError naming the size."""
         dtype = np.dtype(dtype)
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         count = 1
@@ -65,7 +61,7 @@ class Pool:
         size = count * dtype.itemsize
         if size < self.SMALL:
             return np.empty(shape, dtype)
-        owner = _Buffer(self, self._take(self._size_class(size), brief))
+        owner = _Buffer(self, self._take(self._size_class(size)))
         return np.asarray(owner)[:size].view(dtype).reshape(shape)
 
     @staticmethod
@@ -73,10 +69,8 @@ class Pool:
         step = 1 << max(size.bit_length() - 4, 6)
         return -(-size // step) * step
 
-    def _take(self, size: int, brief: bool = False) -> np.ndarray:
+    def _take(self, size: int) -> np.ndarray:
         with self.lock:
-            if brief:
-                size = min((s for s, blocks in self._idle.items() if s >= size and blocks), default=size)
             self._taken += size
             self._last_taken[size] = self._taken
             idle = self._idle.get(size)

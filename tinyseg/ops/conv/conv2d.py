@@ -402,9 +402,9 @@ def _gather(device, out, a, w, b, a_shape, out_shape, g: Geometry, transposed: b
     block = -(-pixels // ROWS) * ROWS
     in_slabs = g.groups == 1 and columns % COLUMNS == 0  # those of FCN's fc6, packed, would be 400 MB
     slab = max(1, SLAB // panel) if in_slabs else count
-    room = device.work((g.groups, min(slab, count), taps, run, COLUMNS), w.dtype)
     for first in range(0, count, slab):
-        panels = room[:, : count - first]
+        size = min(slab, count - first)
+        panels = device.empty((g.groups, size, taps, run, COLUMNS), w.dtype)
         device.launch(pack_filters, panels, w, g.R, g.S, g.C // g.groups, g.K, g.groups, transposed, first)
         of = first * COLUMNS
         device.launch(gather_tiles, out.reshape(-1)[of:], a, panels, epilogue.reshape(-1)[of:], shortcut[of:], zeros,

@@ -362,10 +362,10 @@ def winograd_convolution(device, ys, xs, w, padding, dilation, side, turned=Fals
     outputs, sizes = (y.reshape(-1), y2.reshape(-1), *runs), (C, P, Q, K1, K)
     if C * K >= MANY_FILTERS and tiles <= FEW_TILES:
         share = share_of_tiles(tiles, 1)
-        V = device.work((points * (share * C + SKEW) + ROWS * C,), x.dtype)
+        V = device.empty((points * (share * C + SKEW) + ROWS * C,), x.dtype)
         jobs = min(jobs, K // COLUMNS)
-        U = device.work((jobs, points * (SLAB * COLUMNS + SKEW)), x.dtype)
-        M = device.work((jobs, points * ((share + ROWS) * COLUMNS + SKEW)), x.dtype)
+        U = device.empty((jobs, points * (SLAB * COLUMNS + SKEW)), x.dtype)
+        M = device.empty((jobs, points * ((share + ROWS) * COLUMNS + SKEW)), x.dtype)
         for first in range(0, tiles, share):
             last = min(first + share, tiles)
             device.launch(winograd_inputs, V, x, x2, zeros, first, last, N, H, W, C1, C, P, Q, *padding, d, side)
@@ -374,10 +374,10 @@ def winograd_convolution(device, ys, xs, w, padding, dilation, side, turned=Fals
     else:
         # more tiles share a pass over filters that outgrow the L2 cache; fewer leave it room for others
         block = share_of_tiles(tiles, jobs, 2 * ROWS if C * K <= MANY_FILTERS else 8 * ROWS)
-        U = device.work((points, C * K + SKEW), x.dtype)
+        U = device.empty((points, C * K + SKEW), x.dtype)
         device.launch(winograd_filters, U, w, C, K, int(turned), side)
-        V = device.work((jobs, points * (block * C + SKEW)), x.dtype)
-        M = device.work((jobs, points * (block * K + SKEW)), x.dtype)
+        V = device.empty((jobs, points * (block * C + SKEW)), x.dtype)
+        M = device.empty((jobs, points * (block * K + SKEW)), x.dtype)
         device.launch(winograd_forward, *outputs, x, x2, U, epilogue, zeros, V, M, N, H, W, C1, *sizes, *padding, d,
                       side, block, jobs)  # fmt: skip
     return runs if statistics else None

@@ -114,8 +114,8 @@ def winograd_gradient_parts(device, dy, xs, padding, dilation: int, side: int):
     tiles = count_tiles(N, P, Q, dilation, side)
     splits = max(1, min(device.threads // panel_jobs, -(-tiles // ROWS)))
     block = share_of_tiles(tiles, splits, 4 * ROWS if C * K <= FEW_FILTERS else 16 * ROWS)
-    V = device.work((splits * panel_jobs, points * (block * C + SKEW) + ROWS), x.dtype)
-    D = device.work((splits * panel_jobs, points * (block * K + SKEW)), x.dtype)
+    V = device.empty((splits * panel_jobs, points * (block * C + SKEW) + ROWS), x.dtype)
+    D = device.empty((splits * panel_jobs, points * (block * K + SKEW)), x.dtype)
     zeros = device.zeros((max(C, K),), x.dtype)
     parts = device.empty((splits, 9 * C * K), x.dtype)
     device.launch(winograd_filter_gradient, parts, dy, x, x2, zeros, V, D, N, H, W, C1, C, P, Q, K, *padding, dilation,
