@@ -4,12 +4,14 @@
     sum_products    sums[t, c] += sum_j x[t, j, c] y[j, c]
 
 for neighbouring pixels j, all of which see the same taps t. The taps form *chains*: the row of x that pixel j sees by
-one tap of a chain, pixel j + 1 sees by the tap before. So a chain needs one new row of x for each of its taps, and a
-window of rows slides through the registers, which loads from the near cache would be too slow to fill. A table names
-the chains, so padding needs no zeros: a tap that sees none of x is in no chain.
+one tap of a chain, pixel j + 1 sees by the tap before. So a chain needs one new row of x for each of its taps, and the
+others are in registers already, which loads from the near cache would be too slow to fill. A table names the chains,
+so padding needs no zeros: a tap that sees none of x is in no chain.
 
 Several pixels are taken at a time, and of these a vector of channels, so that memory is read in the order in which it
-lies. Both float types have a body.
+lies. But rows and pixels take turns, so that the machine does not foresee it: what the next pixels need first of all,
+the rows of their own and those that they see by the last chain, is asked for as these are computed. Both float types
+have a body.
 """
 
 from llvmlite import ir
@@ -19,10 +21,11 @@ from numba.extending import intrinsic
 
 from .simd import LANES
 
-PIXELS = 8 if LANES == 16 else 4  # of the widest window: it and as many sums must fit the registers
+PIXELS = 4  # taken at a time: as many sums, and the rows of x that they see by a chain, fit the registers
+TAPS = 3  # of the longest chain
 CHAIN = 3  # int64 numbers of a table entry: where the first pixel sees x, the row beside it, and how many taps follow
 
-_i1, _i32, _i64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+_i1, _i8, _i32, _i64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
 
 class _Emitter:
@@ -51,31 +54,32 @@ class _Emitter:
             body()
 
     def over_pixels(self, pixels, body):
-        """body(j, count) for pixels j, j + 1, ... j + count - 1: as many as fit a window, at the end one by one."""
-        b, first = self.b, self.constant(0)
-        for count in (PIXELS, PIXELS // 2, 1):
+        """body(j, count) for pixels j, j + 1, ... j + count - 1: as many as are taken at a time, at the end fewer."""
+        b, first, count = self.b, self.constant(0), PIXELS
+        while count:
             windows = b.udiv(b.sub(pixels, first), self.constant(count))
             with cgutils.for_range(b, windows) as window:
                 body(b.add(first, b.mul(window.index, self.constant(count))), count)
             first = b.add(first, b.mul(windows, self.constant(count)))
+            count //= 2
 
-    def over_taps(self, table, chains, x_step, beside_step, j, count, body):
-        """body(rows of x that pixels j to j + count - 1 see, the row beside) for each tap of each chain."""
+    def over_chains(self, table, chains, x_step, beside_step, j, count, body):
+        """body(rows of x, rows beside) for each chain: pixel j + m sees by tap t the x of place m + t."""
         b, entries = self.b, self.b.inttoptr(table, _i64.as_pointer())
-        window = self.variables([ir.Constant(self.vector, ir.Undefined)] * (count - 1))
         with cgutils.for_range(b, chains) as chain:
             at = b.mul(chain.index, self.constant(CHAIN))
             x, beside, taps = (b.load(b.gep(entries, [b.add(at, self.constant(i))])) for i in range(CHAIN))
             x = b.add(x, b.mul(x_step, j))
-            for m, place in enumerate(window):
-                b.store(self.load(b.add(x, b.mul(x_step, self.constant(m)))), place)
-            last = b.add(x, b.mul(x_step, self.constant(count - 1)))
-            with cgutils.for_range(b, taps) as tap:
-                rows = [b.load(place) for place in window]
-                rows.append(self.load(b.add(last, b.mul(x_step, tap.index))))
-                body(rows, b.add(beside, b.mul(beside_step, tap.index)))
-                for place, row in zip(window, rows[1:]):
-                    b.store(row, place)
+            with b.if_then(b.icmp_signed("==", chain.index, b.sub(chains, self.constant(1)))):
+                self.fetch(self.rows(x, x_step, count), x_step, count)
+            for length in range(1, TAPS + 1):
+                with b.if_then(b.icmp_signed("==", taps, self.constant(length))):
+                    rows = [self.load(row) for row in self.rows(x, x_step, count + length - 1)]
+                    body(rows, self.rows(beside, beside_step, length))
+
+    def rows(self, first, step, count):
+        """The addresses of so many rows, a step apart."""
+        return [self.b.add(first, self.b.mul(step, self.constant(m))) for m in range(count)]
 
     def variables(self, values):
         """A place for each value, which LLVM makes a register."""
@@ -99,6 +103,14 @@ class _Emitter:
         else:
             store = self._intrinsic("masked.store", ".p0", ir.VoidType(), [self.vector, at.type, _i32, self.mask.type])
             self.b.call(store, [value, at, self._align, self.mask])
+
+    def fetch(self, rows, step, count, write=False):
+        """Have the near cache fetch the chunk of the rows that lie so many steps behind these, if there are any."""
+        kinds = [_i8.as_pointer(), _i32, _i32, _i32]
+        fetch = cgutils.get_or_insert_function(self.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0")
+        for row in rows:
+            at = self.b.bitcast(self._pointer(self.b.add(row, self.b.mul(step, self.constant(count)))), kinds[0])
+            self.b.call(fetch, [at, *(ir.Constant(_i32, number) for number in (int(write), 3, 1))])
 
     def multiply_add(self, x, y, place):
         """place += x y"""
@@ -128,17 +140,19 @@ class _Emitter:
 
 def _weigh_rows(e: _Emitter, out, out_step, pixels, table, chains, x_step, w_step, start, channels):
     def window(j, count):
-        targets = [e.b.add(out, e.b.mul(out_step, e.b.add(j, e.constant(m)))) for m in range(count)]
+        targets = e.rows(e.b.add(out, e.b.mul(out_step, j)), out_step, count)
 
         def chunk():
+            e.fetch(targets, out_step, count, write=True)
             sums = e.variables([e.load(start)] * count)
 
-            def tap(rows, w):
-                weight = e.load(w)
-                for row, total in zip(rows, sums):
-                    e.multiply_add(row, weight, total)
+            def chain(rows, ws):
+                for t, w in enumerate(ws):
+                    weight = e.load(w)
+                    for row, total in zip(rows[t:], sums):
+                        e.multiply_add(row, weight, total)
 
-            e.over_taps(table, chains, x_step, w_step, j, count, tap)
+            e.over_chains(table, chains, x_step, w_step, j, count, chain)
             for target, total in zip(targets, sums):
                 e.store(e.b.load(total), target)
 
@@ -149,18 +163,20 @@ def _weigh_rows(e: _Emitter, out, out_step, pixels, table, chains, x_step, w_ste
 
 def _sum_products(e: _Emitter, y, y_step, pixels, table, chains, x_step, sums_step, channels):
     def window(j, count):
-        sources = [e.b.add(y, e.b.mul(y_step, e.b.add(j, e.constant(m)))) for m in range(count)]
+        sources = e.rows(e.b.add(y, e.b.mul(y_step, j)), y_step, count)
 
         def chunk():
+            e.fetch(sources, y_step, count)
             factors = [e.load(source) for source in sources]
 
-            def tap(rows, sums):
-                (total,) = e.variables([e.load(sums)])
-                for row, factor in zip(rows, factors):
-                    e.multiply_add(row, factor, total)
-                e.store(e.b.load(total), sums)
+            def chain(rows, places):
+                for t, place in enumerate(places):
+                    (total,) = e.variables([e.load(place)])
+                    for row, factor in zip(rows[t:], factors):
+                        e.multiply_add(row, factor, total)
+                    e.store(e.b.load(total), place)
 
-            e.over_taps(table, chains, x_step, sums_step, j, count, tap)
+            e.over_chains(table, chains, x_step, sums_step, j, count, chain)
 
         e.over_chunks(channels, chunk)
 
@@ -189,7 +205,7 @@ def weigh_rows(typing_context, like, out, out_step, pixels, table, chains, x_ste
 
     out         address of the first pixel's row of `channels` numbers; the others lie out_step apart
     table       `chains` entries: address of the row of x that the first pixel sees by the first tap, address of the
-                row of w, number of taps
+                row of w, number of taps (1 to TAPS)
     x_step      from the row of x that a pixel sees to that of the next, and from tap to tap; w_step: of w, tap to tap
     """
 
