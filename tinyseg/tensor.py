@@ -221,8 +221,9 @@ class Function:
         results = result if isinstance(result, tuple) else (result,)
         outputs = tuple(Tensor(_contiguous(device, a), device) for a in results)
         if any(self.needs):
-            # An edge leads to the function that made the input, or to the leaf itself. The input's values are not
-            # kept by the graph: a function that needs them in backward has saved them.
+            # An edge leads to the function that made the input, and says which output it was; or to the leaf itself,
+            # and says in which version. The input's values are not kept by the graph: a function that needs them in
+            # backward has saved them.
             self._edges = tuple(
                 ((t.function, t.output_index, t.dtype) if t.function else (t, t.version, t.dtype)) if need else None
                 for t, need in zip(tensors, self.needs)

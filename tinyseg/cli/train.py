@@ -203,15 +203,17 @@ def check_supervision(full: argparse.Namespace) -> None:
 
 def check_use(full: argparse.Namespace, given: dict) -> None:
     """UsageError where an option is given that none of the methods in use looks at."""
-    from ..train.weak import ASKING, learns_masks, methods_of
+    from ..train.weak import ASKING, methods_of, warm_part_of
 
     kinds = {"scribbles" if kind == "points" else kind for kind in full.supervision} - {"masks"}
     used = {methods_of(full)[kind] for kind in kinds}
     affinity = used - {"pce", "scribblesup", "seg"}  # the others take a dense CRF loss beside their own
     looks = bool(affinity & {"crf", "ncut"} or affinity and full.crf_weight)
     drawn = full.data is None and "scribbles" in full.supervision
+    masks = "masks" in full.supervision or bool(full.masked or used & {"scribblesup", "seg"})
+    masks = masks or "box_em" in used and warm_part_of(full) > 0
     rules = {
-        **dict.fromkeys(("loss", "class_weights"), (learns_masks(full), "a --method that learns masks, such as seg")),
+        **dict.fromkeys(("loss", "class_weights"), (masks, "a --method that learns masks, such as seg")),
         "turns": ("scribblesup" in used, "--method scribblesup"),
         "tag_pool": (bool(used & {"ccnn", "ccnn_hard"}), "--method ccnn"),
         "warm_start": (bool(used & set(ASKING)), "a --method of tags, or box_em"),

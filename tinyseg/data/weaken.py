@@ -125,17 +125,13 @@ def _path(thing, rng):
     middle = np.unravel_index(grid.argmax(), grid.shape)
     even = (grid > 0).astype(np.float64)
     one = _cheapest(even, middle)[0]
-    two, _ = _cheapest(even, one)
-    _, came_from = _cheapest(grid.astype(np.float64) ** 2, one, two)
-    path = [two]
-    while path[-1] != one:
-        path.append(came_from[path[-1]])
-    at = tuple(np.array(path).T)
+    two = _cheapest(even, one)[0]
+    at = tuple(np.array(_cheapest(grid.astype(np.float64) ** 2, one, two)).T)
     return _sway(np.stack([y[at], x[at]], axis=1).astype(np.float64), depth, rng)
 
 
 def _cheapest(speed, start, goal=None):
-    """Dijkstra over the 8 neighbours of a grid, a step at length / speed: the last cell reached, and the way back.
+    """Dijkstra over the 8 neighbours of a grid, a step at length / speed: the way back from the last cell reached.
 
     Cells are numbers in a grid with a border of zeros around it, in lists: Python reads those several times as fast as
     single elements of arrays.
@@ -160,11 +156,10 @@ def _cheapest(speed, start, goal=None):
                 if ahead < cost[there]:
                     cost[there], came_from[there] = ahead, at
                     heapq.heappush(queue, (ahead, there))
-
-    def cell(at):
-        return at // row - 1, at % row - 1
-
-    return cell(last), {cell(to): cell(at) for to, at in came_from.items()}
+    back = [last]
+    while back[-1] != start:
+        back.append(came_from[back[-1]])
+    return [(at // row - 1, at % row - 1) for at in back]
 
 
 def _sway(path, depth, rng):

@@ -237,16 +237,6 @@ def warm_part_of(options: Namespace) -> float:
     return 0.0 if options.init else WARM_START
 
 
-def learns_masks(options: Namespace) -> bool:
-    """Whether any image has labels of all pixels, given or made from its weak ones, so that --loss is of use."""
-    methods, kinds = methods_of(options), set(options.supervision)
-    if "masks" in kinds or options.masked:
-        return True
-    of_scribbles = kinds & {"scribbles", "points"} and methods["scribbles"] == "scribblesup"
-    seg = methods["boxes"] == "seg" or methods["boxes"] == "box_em" and warm_part_of(options) > 0
-    return bool(of_scribbles or "boxes" in kinds and seg)
-
-
 def open_weak_set(options: Namespace) -> Weak:
     """The training set with its weak labels: files beside the data or in --labels; on the shapes, made from masks."""
     kinds, settings = options.supervision, {"masked": options.masked, "seed": options.seed}

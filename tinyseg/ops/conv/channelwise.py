@@ -19,13 +19,14 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..prefetch import emit_prefetch
 from .simd import LANES
 
 PIXELS = 4  # taken at a time: as many sums, and the rows of x that they see by a chain, fit the registers
 TAPS = 3  # of the longest chain
 CHAIN = 3  # int64 numbers of a table entry: where the first pixel sees x, the row beside it, and how many taps follow
 
-_i1, _i8, _i32, _i64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
+_i1, _i32, _i64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 
 
 class _Emitter:
@@ -106,11 +107,9 @@ class _Emitter:
 
     def fetch(self, rows, step, count, write=False):
         """Have the near cache fetch the chunk of the rows that lie so many steps behind these, if there are any."""
-        kinds = [_i8.as_pointer(), _i32, _i32, _i32]
-        fetch = cgutils.get_or_insert_function(self.module, ir.FunctionType(ir.VoidType(), kinds), "llvm.prefetch.p0")
+        ahead = self.b.add(self.b.mul(step, self.constant(count)), self.offset)
         for row in rows:
-            at = self.b.bitcast(self._pointer(self.b.add(row, self.b.mul(step, self.constant(count)))), kinds[0])
-            self.b.call(fetch, [at, *(ir.Constant(_i32, number) for number in (int(write), 3, 1))])
+            emit_prefetch(self.b, self.b.add(row, ahead), int(write), 3)
 
     def multiply_add(self, x, y, place):
         """place += x y"""

@@ -90,9 +90,8 @@ class Conv2d(Function):
         if self.shortcut is not None:
             fits = (self.shortcut.shape, self.shortcut.dtype) == (g.y_shape, w.dtype)
             self.added = fits and algorithm(self.device, g, w.dtype) == "direct"
-        waits = self.shortcut is not None and not self.added
-        shortcut = None if waits else self.shortcut
-        epilogue = self.relu and not waits, self.statistics, self.scale, shortcut
+        relu = self.relu and (self.shortcut is None or self.added)
+        epilogue = relu, self.statistics, self.scale, self.shortcut if self.added else None
         y, self.runs = forward_with_epilogue(self.device, g, xs, w, b, self.exact, *epilogue)
         self.y = y if self.relu and any(self.needs) else None
         return y

@@ -5,7 +5,7 @@
 Forward, and backward to x, are one gather with other numbers, as in `direct.py`: output pixel o sees by tap s the input
 pixel (o * num + off + s * inc) / den, where that is whole and inside. Every `period`-th pixel of a row of outputs sees
 the same taps but for those near the borders, and sees by one tap what its neighbour among them sees by another: they
-are a chain, of which `channelwise.py` computes all pixels between the borders at once, and each near them by itself.
+are a chain. `channelwise.py` computes at once a run of pixels that see by the same taps: all between the borders.
 """
 
 import math
