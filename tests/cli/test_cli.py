@@ -382,6 +382,11 @@ def test_python_m_tinyseg(tmp_path):
     assert os.fspath(tmp_path) in run("eval", tmp_path, code=1)
 
 
+def test_no_command_is_answered_with_help(capsys):
+    assert main([]) == 2
+    assert "tinyseg COMMAND --help" in capsys.readouterr().err.replace("\n", " ")
+
+
 def test_an_unknown_option_names_the_command(capsys):
     assert main(["train", "--bogus", "3"]) == 2
     assert "tinyseg train: unknown: --bogus 3; see tinyseg train --help" in capsys.readouterr().err

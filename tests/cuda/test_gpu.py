@@ -72,12 +72,12 @@ def machine(monkeypatch):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(wheels=()), "CuPy is not installed; cure: pip install 'tinyseg.cuda13.', or"),
+        (dict(wheels=()), "CuPy is not installed; cure: pip install 'cupy-cuda13x.ctk.', or"),
         (dict(wheels=("cupy-cuda12x", "cupy-cuda13x")), "several CuPy packages are installed "
          ".cupy-cuda12x cupy-cuda13x.; cure: pip uninstall cupy-cuda12x cupy-cuda13x, then pip install"),
         (dict(driver=0), "no NVIDIA driver is found on this machine; cure: install the driver"),
         (dict(driver=12040), "CuPy is built for CUDA 13, the driver knows CUDA 12; cure: a newer driver, or "
-         "pip uninstall cupy-cuda13x, pip install 'tinyseg.cuda12.'"),
+         "pip uninstall cupy-cuda13x, pip install 'cupy-cuda12x.ctk.'"),
         (dict(count=0), "GPU 0 does not exist"),
         (dict(capability="75"), "GPU 0 has compute capability 7.5, tinyseg needs 8.0 .Ampere. or newer"),
     ],

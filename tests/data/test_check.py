@@ -115,11 +115,36 @@ def test_weak_labels_stand_for_masks(folder):
         (folder / "masks" / f"{name}.png").unlink()
     report = check(folder)
     assert report.ok and report.weak == {"scribbles": 1, "points": 1, "boxes": 1, "tags": 2} and report.pairs == 2
-    assert "weak      scribbles 1, points 1, boxes 1, tags 2   (images)" in str(report)
+    assert "weak      scribbles 1, points 1, boxes 1, tags 2   (images); tinyseg train --supervision" in str(report)
     (folder / "scribbles" / "1.txt").write_text("dog,2,3\n")
     assert "no class 'dog'" in str(check(folder).problems["weak labels"])
     (folder / "points" / "0.txt").unlink()
     assert list(check(folder).problems) == ["weak labels", "no mask file"]
+
+
+def test_weak_labels_alone_are_a_set(folder):
+    """Without masks/; what they are good for is said, and what is missing."""
+    (folder / "masks").rename(folder / "scribbles")
+    report = check(folder)
+    assert report.ok and report.weak == {"scribbles": 6} and report.pairs == 0 and report.images == 6
+    assert "tinyseg train --supervision scribbles learns from them" in str(report)
+    assert "note      no masks: training needs those of the split val" in str(report)
+    (folder / "scribbles").rename(folder / "others")
+    assert list(check(folder).problems) == ["no data set"]
+
+
+def test_numbers_that_mean_ignore_and_numbers_of_objects(folder, tmp_path):
+    """CamVid's 11 is told; a line for each set of numbers is not, where numbers count objects."""
+    for name in ("train", "trainannot"):
+        (tmp_path / "camvid" / name).mkdir(parents=True)
+    write(tmp_path / "camvid" / "train" / "a.png", np.zeros((4, 5, 3), np.uint8))
+    write(tmp_path / "camvid" / "trainannot" / "a.png", np.full((4, 5), 11, np.uint8) - np.eye(4, 5, dtype=np.uint8))
+    assert "note      11 is read as 255 = ignore: pixels without a label" in str(check(tmp_path / "camvid"))
+    assert "ignore:" not in str(check(folder)) and " masks with " in str(check(folder))
+    (folder / "classes.txt").unlink()
+    for i in range(6):
+        write(folder / "masks" / f"{i}.png", np.full((12, 10), 300 + i, np.uint16))
+    assert "each number is read as one object" in str(check(folder)) and " with 30" not in str(check(folder))
 
 
 def test_coloured_and_jpeg_masks(folder):

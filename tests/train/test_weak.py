@@ -93,6 +93,16 @@ def _images_and_boxes(task):
     return [s.image for s in samples], [s.boxes for s in samples]
 
 
+def test_superpixels_are_as_large_as_asked_for(few, tmp_path):
+    labels = []
+    for size in (5, 300):
+        task = weak(tmp_path / str(size), "points", method=["scribblesup"], superpixel_size=size)
+        task.begin_epoch(task.make_model(), 0, Progress(io.StringIO()))
+        labels.append(np.stack([mask for _, mask in sorted(task.cuts.masks.items())]))
+    changes = [(np.diff(mask.astype(int)) != 0).sum() for mask in labels]
+    assert changes[0] > changes[1]
+
+
 def test_more_epochs_move_neither_the_warm_start_nor_turns_that_were_taken(few, tmp_path):
     task = weak(tmp_path, "tags", epochs=2)
     longer = weak(tmp_path, "tags", epochs=8)

@@ -22,6 +22,9 @@ COMMANDS = (train, evaluate, predict, crf, check, convert, weaken, models, devic
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns its exit status."""
     argv = sys.argv[1:] if argv is None else argv
+    if not argv:
+        parser().print_help(sys.stderr)
+        return 2
     options, unknown = parser().parse_known_args(argv)
     if unknown:
         print(f"tinyseg {argv[0]}: unknown: {' '.join(unknown)}; see tinyseg {argv[0]} --help", file=sys.stderr)
@@ -55,7 +58,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    top = argparse.ArgumentParser(prog="tinyseg", description="Image segmentation from the gradient up.")
+    what = "Image segmentation from the gradient up. tinyseg COMMAND --help tells a command's options."
+    top = argparse.ArgumentParser(prog="tinyseg", description=what)
     top.add_argument("--version", action="version", version=f"tinyseg {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:

@@ -5,7 +5,7 @@ from .common import add_command, progress_line
 
 def add(commands) -> None:
     p = add_command(commands, "check", check, "What is in a data set, and what is wrong with it.")
-    p.add_argument("data", metavar="DIR")
+    p.add_argument("data", metavar="DIR", help="images/ and masks/, or a layout that README names; or a COCO JSON")
 
 
 def check(options) -> int:

@@ -33,7 +33,8 @@ def models(options) -> int:
         with no_init():
             model = known.create(name, options.classes, options.channels)
         text = inspect.getdoc(type(model)) or ""
-        print(f"{name:25}{model.parameter_count():>13,} parameters  {text.splitlines()[0]}")
+        what = text.splitlines()[0] if options.name is None else ""  # of one alone all is told below
+        print(f"{name:25}{model.parameter_count():>13,} parameters  {what}".rstrip())
     if options.name is not None:
         tell(options, model, text)
     print(f"\nParameters are those for {options.channels} channels and {options.classes} classes.")

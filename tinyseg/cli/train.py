@@ -24,8 +24,8 @@ TRAIN = {
     "loss": "cross_entropy", "seed": 0, "out": None, "save_every": 60.0, "resume": False, "amp": None,
     "cache": 1.0, "border_weights": False, "supervision": ["masks"], "method": None, "labels": None, "masked": 0,
     "turns": 3, "scribble_length": 1.0, "scribble_width": 3, "crf_weight": None, "crf_sxy": 100.0, "crf_srgb": 15.0,
-    "crf_pool": 2, "tag_pool": 4, "warm_start": None, "recipe": None, "init": None, "recompute": False, "average": None,
-    "validate_every": 1,
+    "superpixel_scale": 100.0, "superpixel_size": 20, "crf_pool": 2, "tag_pool": 4, "warm_start": None, "recipe": None,
+    "init": None, "recompute": False, "average": None, "validate_every": 1,
 }  # fmt: skip
 # what may differ from before on --resume
 FREE_ON_RESUME = {
@@ -50,7 +50,8 @@ def add(commands) -> None:
     add("--workers", type=whole, metavar="N", help="threads that load images (2)")
     add("--cache", type=not_negative, metavar="GB", help="memory for images that were read once, in GiB (1)")
     add("--model", metavar="NAME", help="see `tinyseg models` (unet)")
-    add("--recipe", choices=["paper"], help="train as the model's paper did; other options go before it")
+    add("--recipe", choices=["paper"], 
+        help="train as the model's paper did (`tinyseg models NAME` tells how); options beside it take precedence")
     add("--init", metavar="RUN", help="begin with the weights of a run, .npz, .pth or .safetensors, as far as they fit")
     add("--recompute", action="store_true",
         help="blocks keep their inputs alone and are computed again: less memory, a third more time")
@@ -66,6 +67,9 @@ def add(commands) -> None:
     add("--method", nargs="+", help="scribbles: crf, pce, ncut, scribblesup; boxes: seg, rect, box_em, boxinst; tags: "
         "em_adapt, ccnn, ccnn_hard, em_fixed, mil (the first of each kind)")
     add("--turns", type=count, metavar="N", help="of scribblesup, labels and network in alternation (3)")
+    add("--superpixel-scale", type=positive, metavar="K",
+        help="of scribblesup: larger, larger superpixels; for images smaller than VOC's 500x375 less (100)")
+    add("--superpixel-size", type=count, metavar="PIXELS", help="the least that one of them has (20)")
     add("--scribble-length", type=not_negative, metavar="PART", help="of the scribbles on the synthetic shapes (1)")
     add("--scribble-width", type=count, metavar="PIXELS", help="of the scribbles on the synthetic shapes (3)")
     add("--crf-weight", type=not_negative, metavar="W",
@@ -214,7 +218,8 @@ def check_use(full: argparse.Namespace, given: dict) -> None:
     masks = masks or "box_em" in used and warm_part_of(full) > 0
     rules = {
         **dict.fromkeys(("loss", "class_weights"), (masks, "a --method that learns masks, such as seg")),
-        "turns": ("scribblesup" in used, "--method scribblesup"),
+        **dict.fromkeys(("turns", "superpixel_scale", "superpixel_size"),
+                        ("scribblesup" in used, "--method scribblesup")),
         "tag_pool": (bool(used & {"ccnn", "ccnn_hard"}), "--method ccnn"),
         "warm_start": (bool(used & set(ASKING)), "a --method of tags, or box_em"),
         "crf_weight": (bool(affinity), "another --method than pce, scribblesup and seg"),

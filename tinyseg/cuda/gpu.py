@@ -46,7 +46,7 @@ def unusable(number: int = 0) -> str | None:
     if driver // 1000 < wheel // 1000:
         return (
             f"CuPy is built for CUDA {wheel // 1000}, the driver knows CUDA {driver // 1000}; cure: a newer driver, or "
-            f"pip uninstall {' '.join(wheels)}, pip install 'tinyseg[cuda{driver // 1000}]'"
+            f"pip uninstall {' '.join(wheels)}, pip install 'cupy-cuda{driver // 1000}x[ctk]'"
         )
     try:
         count = cupy.cuda.runtime.getDeviceCount()
@@ -71,7 +71,7 @@ def description() -> str:
     return f"{', '.join(names)}, CuPy {cupy.__version__}, NVRTC {nvrtc.version()}"
 
 
-_WHEEL = "pip install 'tinyseg[cuda13]', or 'tinyseg[cuda12]' where nvidia-smi names a CUDA version below 13"
+_WHEEL = "pip install 'cupy-cuda13x[ctk]', or 'cupy-cuda12x[ctk]' where nvidia-smi names a CUDA version below 13"
 
 
 def _is_cupy(name: str) -> bool:

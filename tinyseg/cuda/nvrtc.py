@@ -38,7 +38,7 @@ class Binary:
 def available() -> str | None:
     """None if kernels can be compiled here, else what to install."""
     if importlib.util.find_spec("cupy") is None:
-        return "CuPy is not installed; cure: pip install 'tinyseg[cuda13]' (CUDA 12: 'tinyseg[cuda12]')"
+        return "CuPy is not installed; cure: pip install 'cupy-cuda13x[ctk]' (CUDA 12: 'cupy-cuda12x[ctk]')"
     try:
         from cupy.cuda import nvrtc
 
@@ -48,7 +48,7 @@ def available() -> str | None:
     return None if include_folders() else f"CUDA's headers (cuda_fp16.h) are not found; {_CURE}"
 
 
-_CURE = "cure: pip install 'tinyseg[cuda13]' (CUDA 12: 'tinyseg[cuda12]'), which brings them"
+_CURE = "cure: pip install 'cupy-cuda13x[ctk]' (CUDA 12: 'cupy-cuda12x[ctk]'), which brings them"
 
 
 @cache

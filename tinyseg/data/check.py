@@ -86,18 +86,24 @@ class Report:
             told = [f"{split} {n}" for split, n in self.splits.items()] + [f"in none {self.unused}"] * bool(self.unused)
             lines.append("splits    " + ", ".join(told))
         if self.weak:
-            lines.append("weak      " + ", ".join(f"{kind} {n}" for kind, n in self.weak.items()) + "   (images)")
+            lines.append("weak      " + ", ".join(f"{kind} {n}" for kind, n in self.weak.items())
+                         + f"   (images); tinyseg train --supervision {' '.join(self.weak)} learns from them")
+            if not self.pairs:
+                lines.append("note      no masks: training needs those of the split val, to measure by")
         if self.sizes:
             sizes = [f"{height}x{width} ({n})" for (height, width), n in self.sizes.most_common()]
             lines.append(f"sizes     {listed(sizes, 5)}   height x width (images)")
             lines.append("channels  " + ", ".join(f"{c} ({n})" for c, n in sorted(self.channels.items())))
         if self.values:
             lines.append(f"values    {listed(sorted(self.values), 20)}   as found in the masks")
-            lines += self._sets()
+            if self.labels is None or self.labels.meaning != "instances":
+                lines += self._sets()
         if self.images:
             lines.append(self._objects())
         if self.labels and self.labels.remark:
             lines.append(f"note      {self.labels.remark}")
+        if self.labels and self.labels.ignore_label is not None:
+            lines.append(f"note      {self.labels.ignore_label} is read as 255 = ignore: pixels without a label")
         if self.labels and self.pixels:
             lines.append(f"classes   {len(self.labels.class_names)}, with their share of the pixels that count")
             lines += [f"{k:>9} {name:<20}{100 * self.shares[k]:7.2f} %   in {counted(self.masks[k], 'mask')}"

@@ -2,7 +2,8 @@
 
     DIR/images/a.jpg  DIR/masks/a.png  [DIR/instances/a.png]  [DIR/train.txt  DIR/val.txt]  [DIR/classes.txt]
 
-or with a folder for each split: images/train + masks/train, or train/images + train/masks, or train + trainannot.
+or with a folder for each split: images/train + masks/train, or train/images + train/masks, or train + trainannot. Weak
+labels (`weak_files`) may stand in the place of masks/.
 """
 
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from .files import SPLITS, Files, Item, by_stem, pair, split_names, text_splits
 from .labels import Labels, labels_from_files
 from .sample import DataError
+from .weak_files import WEAK
 
 
 class Folder(Files):
@@ -62,6 +64,6 @@ def _room(path, split=None):
         tries = [(path, f"images/{split}", f"masks/{split}", f"instances/{split}"),
                  (path / split, "images", "masks", "instances"), (path, split, f"{split}annot", f"{split}instances")]
     for root, images, masks, instances in tries:
-        if (root / images).is_dir() and (root / masks).is_dir():
+        if (root / images).is_dir() and ((root / masks).is_dir() or any((path / name).exists() for name in WEAK)):
             return root / images, root / masks, root / instances
     return None

@@ -25,6 +25,7 @@ from .image import listed, read_index, read_text
 from .sample import IGNORE, DataError
 from .weaken import line
 
+WEAK = ("scribbles", "points", "boxes", "tags.txt")  # beside images/; with boxes.json alone it is a set of COCO's
 LEAP = 20  # pixels between two points of one stroke, unless its points lie far apart in general
 SHORT = {
     "plane": "aeroplane", "bike": "bicycle", "table": "diningtable", "motor": "motorbike", "plant": "pottedplant",
