@@ -20,7 +20,8 @@ from tinyseg.ops.conv.simd import (
 
 
 @numba.njit
-def call_multiply_tile(out, c_rows, a, panel, table, taps, run, a_step, a_shift, c_shift, accumulate, epilogue, added):
+def call_multiply_tile(out, c_rows, a, panel, table, taps, run, a_step, a_shift, c_shift, width, accumulate, epilogue,
+                       added):  # fmt: skip
     """Addresses from arrays, then the micro-kernel. `table` and `c_rows` hold offsets in floats."""
     entries = np.empty(table.shape, np.int64)
     for t in range(table.shape[0]):
@@ -35,7 +36,7 @@ def call_multiply_tile(out, c_rows, a, panel, table, taps, run, a_step, a_shift,
     if len(added):
         finish[2] = address(added) - address(out)
     multiply_tile(address(entries), taps, run, a_step * 4, a_shift * 4, address(panel), panel.shape[1] * 4,
-                  address(rows), c_shift * 4, accumulate, address(finish) if len(epilogue) else 0)  # fmt: skip
+                  address(rows), c_shift * 4, width, accumulate, address(finish) if len(epilogue) else 0)  # fmt: skip
     keep(entries, rows, finish)
 
 
@@ -45,10 +46,11 @@ def test_the_tile_fits_the_registers():
     assert ROWS * VECTORS + VECTORS + 1 <= {16: 32, 8: 16, 4: 32}[LANES]
 
 
+@pytest.mark.parametrize("columns", [1, LANES, LANES + 3, COLUMNS])
 @pytest.mark.parametrize("last", ["", "epilogue", "epilogue and shortcut"])
 @pytest.mark.parametrize("accumulate", [0, 1])
 @pytest.mark.parametrize("taps, run, a_step", [(0, 4, 1), (1, 0, 1), (1, 1, 1), (3, 5, 1), (2, 17, 3)])
-def test_the_sum(taps, run, a_step, accumulate, last):
+def test_the_sum(taps, run, a_step, accumulate, last, columns):
     rng = np.random.default_rng(taps)
     a = rng.standard_normal(2000).astype(np.float32)
     width = COLUMNS + 5 * accumulate
@@ -60,21 +62,21 @@ def test_the_sum(taps, run, a_step, accumulate, last):
     table[:, 0] = rng.permutation(taps) * run * width  # where a tap's B stands in the panel
     table[:, 1:] = rng.integers(0, 1900, (taps, ROWS))  # rows of A lie anywhere
     expected = out.astype(np.float64)
-    tile = expected[:, 3 : 3 + COLUMNS]
+    tile = expected[:, 3 : 3 + columns]
     if not accumulate:
         tile[:] = 0
     for t in range(taps):
         first = table[t, 0] // width
         for i in range(run):
-            tile += np.outer(a[table[t, 1:] + 2 + i * a_step], panel[first + i, :COLUMNS].astype(np.float64))
+            tile += np.outer(a[table[t, 1:] + 2 + i * a_step], panel[first + i, :columns].astype(np.float64))
     if last:
-        factor, addend, floor = epilogue[:, :COLUMNS]
-        tile[:] = factor * tile + addend + (added[:, 3 : 3 + COLUMNS] if len(added) else 0)
+        factor, addend, floor = epilogue[:, :columns]
+        tile[:] = factor * tile + addend + (added[:, 3 : 3 + columns] if len(added) else 0)
         np.maximum(tile, floor, out=tile)
     c_rows = np.arange(ROWS) * (COLUMNS + 8)
-    call_multiply_tile(out, c_rows, a, panel, table, taps, run, a_step, 2, 3, accumulate, epilogue, added)
+    call_multiply_tile(out, c_rows, a, panel, table, taps, run, a_step, 2, 3, columns, accumulate, epilogue, added)
     np.testing.assert_allclose(out, expected, atol=2e-5)
-    beside = np.r_[:3, 3 + COLUMNS : COLUMNS + 8]
+    beside = np.r_[:3, 3 + columns : COLUMNS + 8]
     assert np.array_equal(out[:, beside], expected[:, beside])
 
 

@@ -7,6 +7,8 @@ tap. `forward`, `backward_x` and `backward_w` are the three linear maps on array
 made of them.
 """
 
+import math
+
 import numpy as np
 
 from ...precision import is_exact, narrow_type
@@ -16,13 +18,14 @@ from ..checks import wide
 from .depthwise import depthwise_backward_w, depthwise_backward_x, depthwise_forward
 from .direct import (
     add_columns,
+    by_channel_tiles,
     filter_gradient_tiles,
     gather_tiles,
-    pack_filters,
     pad_columns,
     sum_parts,
 )
 from .geometry import Geometry, Options
+from .order import NO_ORDER, order_by_taps
 from .parts import split, whole
 from .plain import channel_sums, plain_backward_w, plain_backward_x, plain_forward
 from .simd import COLUMNS, ROWS
@@ -163,7 +166,9 @@ def _fills_winograd_tiles(g: Geometry, dtype) -> bool:
     return dtype == np.float32 and three and panels and min(g.P, g.Q) >= 4 * g.dilation[0]
 
 
-SLAB = 8 << 20  # bytes of filters that are packed at a time: they need not leave the caches until they are read
+FAR = 512  # channels of x from which on the gradient of the filters wants it laid out for its tiles
+# The direct algorithm's blocks: pixels of one, channels that it takes at a time, and bytes of filters meanwhile
+BLOCK, DEPTH, LEAST, PANEL = 512, 256, 32, 320 << 10
 
 # From the best to the one that is always right: whether it fits a geometry and dtype, and the kernels that it needs.
 # A device takes the first that fits and all of whose kernels it has.
@@ -174,7 +179,7 @@ ALGORITHMS = {
         _fills_winograd_tiles,
         (winograd_filters, winograd_forward, winograd_inputs, winograd_panels, winograd_filter_gradient),
     ),
-    "direct": (_fills_vectors, (pack_filters, gather_tiles, filter_gradient_tiles)),
+    "direct": (_fills_vectors, (gather_tiles, filter_gradient_tiles)),
     "plain": (lambda g, dtype: True, (plain_forward, plain_backward_x, plain_backward_w)),
 }
 
@@ -286,19 +291,22 @@ def backward_w(device, g: Geometry, dy, x, exact=False):
         parts = winograd_gradient_parts(device, dy, xs, g.padding, g.dilation[0], _side(exact))
         splits = len(parts)
     else:
-        shape = g
-        if _thin(g):
+        shape, merged = g, _thin(g)
+        if merged:
             x, g = _merge_taps(device, g, x)
-        taps, M = g.R * g.S, g.C // g.groups
+        x, pixel, across = _for_tiles(device, g, x)
+        M, rows = g.C // g.groups, g.R * g.S * (g.C // g.groups)
+        zeros = device.zeros((g.W * pixel if merged else 0,), x.dtype)
         panels = g.groups * -(-(g.K // g.groups) // COLUMNS)
         panel_jobs = min(panels, device.threads)
         splits = max(1, min(device.threads // panel_jobs, g.N * g.P))
-        block = max(1, _pixels_in_cache(x.shape[3], 512) // g.Q)
-        parts = device.empty((splits, taps * M * g.K), x.dtype)
-        device.launch(filter_gradient_tiles, parts, dy.reshape(-1), x, g.N, g.H, g.W, x.shape[3], M, g.P, g.Q, g.K,
-                      g.R, g.S, *g.stride, *g.padding, *g.dilation, g.groups, splits, panel_jobs, block)  # fmt: skip
+        block = max(1, _pixels_in_cache(pixel, 512) // g.Q)
+        parts = device.empty((splits, (-(-rows // ROWS) * ROWS if merged else rows) * g.K), x.dtype)
+        device.launch(filter_gradient_tiles, parts, dy.reshape(-1), x.reshape(-1), zeros, g.N, g.H, g.W, M, g.P, g.Q,
+                      g.K, g.R, g.S, *g.stride, *g.padding, *g.dilation, g.groups, pixel, across, merged, splits,
+                      panel_jobs, block)  # fmt: skip
         g = shape
-    return _sum(device, parts).reshape(g.w_shape)
+    return _sum(device, parts)[: math.prod(g.w_shape)].reshape(g.w_shape)
 
 
 MANY, GROUP = 256, 32  # parts that are added up one by one; shares that are added up side by side if there are more
@@ -366,6 +374,19 @@ def _merge_taps(device, g: Geometry, x):
     return padded, merged
 
 
+def _for_tiles(device, g: Geometry, x):
+    """x as the gradient of the filters reads it: with so many channels that its pixels lie far apart, laid out anew.
+
+    Returns x, the floats from a pixel to the next, and those from ROWS channels to the next ROWS.
+    """
+    pixels, C = x.size // x.shape[3], x.shape[3]
+    if g.groups > 1 or C < FAR or C % ROWS:
+        return x, C, ROWS
+    tiles = device.empty((C // ROWS, pixels, ROWS), x.dtype)
+    device.launch(by_channel_tiles, tiles, x.reshape(pixels, C), pixels, C)
+    return tiles, ROWS, pixels * ROWS
+
+
 def _columns(device, g: Geometry, dy, w):
     """What each pixel of dy gives to each tap and channel: dy w^T as a 1x1 convolution with R*S*C output channels.
 
@@ -379,11 +400,8 @@ def _columns(device, g: Geometry, dy, w):
 
 def _gather(device, out, a, w, b, a_shape, out_shape, g: Geometry, transposed: bool, num, den, off, inc, scale=None,
             shortcut=None, relu=False) -> None:  # fmt: skip
-    """out of a and the filters (transposed: of the adjoint map), packed a slab of output channels after the other.
-
-    Times scale, plus b and the shortcut, and with relu not below 0.
-    """
-    w = w.reshape(g.w_shape)  # merged taps are the same numbers in the same order
+    """out of a and the filters (transposed: of the adjoint map); times scale, plus b and the shortcut, and with relu at
+    least 0."""
     columns, run = (g.C, g.K) if transposed else (g.K, g.C)
     columns, run, taps = columns // g.groups, run // g.groups, g.R * g.S
     count = -(-columns // COLUMNS)
@@ -395,20 +413,22 @@ def _gather(device, out, a, w, b, a_shape, out_shape, g: Geometry, transposed: b
             row[:, :columns] = values.reshape(g.groups, -1)
     shortcut = epilogue.reshape(-1)[:0] if shortcut is None else shortcut.reshape(-1)
     zeros = device.zeros((max(a.shape[3], run),), out.dtype)
-    pixels, panel = _pixels_in_cache(run, 48 * ROWS), 4 * taps * run * COLUMNS
-    if g.groups * count * panel > 4 << 20:  # filters that outgrow the caches are read once by each thread
-        pixels = max(pixels, min(2048, a_shape[0] * out_shape[1] * out_shape[2] // (den[0] * den[1] * device.threads)))
-    block = -(-pixels // ROWS) * ROWS
-    in_slabs = g.groups == 1 and columns % COLUMNS == 0  # those of FCN's fc6, packed, would be 400 MB
-    slab = max(1, SLAB // panel) if in_slabs else count
-    for first in range(0, count, slab):
-        size = min(slab, count - first)
-        panels = device.empty((g.groups, size, taps, run, COLUMNS), w.dtype)
-        device.launch(pack_filters, panels, w, g.R, g.S, g.C // g.groups, g.K, g.groups, transposed, first)
-        of = first * COLUMNS
-        device.launch(gather_tiles, out.reshape(-1)[of:], a, panels, epilogue.reshape(-1)[of:], shortcut[of:], zeros,
-                      *a_shape[:3], a.shape[3], *out_shape[1:], g.R, g.S, g.groups, *num, *den, *off, *inc,
-                      g.groups * count * COLUMNS, block)  # fmt: skip
+    phases, per_phase = den[0] * den[1], a_shape[0] * -(-out_shape[1] // den[0]) * -(-out_shape[2] // den[1])
+    most = max(LEAST, min(DEPTH, PANEL // (4 * COLUMNS * -(-taps // phases))))  # channels at a time
+    depth = -(-run // -(-run // most))
+    block, shares = _blocks_and_shares(per_phase, phases, g.groups * count, device.threads)
+    order = order_by_taps(*a_shape[:3], *out_shape[1:3], g.R, g.S, num, off, inc, ROWS) if phases == 1 else NO_ORDER
+    device.launch(gather_tiles, out.reshape(-1), a, w.reshape(-1), epilogue.reshape(-1), shortcut, zeros, order,
+                  *a_shape[:3], a.shape[3], *out_shape[1:], g.R, g.S, g.C // g.groups, g.K, g.groups, transposed, *num,
+                  *den, *off, *inc, block, shares, depth)  # fmt: skip
+
+
+def _blocks_and_shares(pixels: int, phases: int, panels: int, threads: int) -> tuple[int, int]:
+    """Pixels of a block, and in how many shares its channels are computed, so that all threads have equal work."""
+    blocks = max(1, -(-pixels // BLOCK), min(-(-threads // (phases * panels)), -(-pixels // ROWS)))
+    while phases * blocks % threads and threads % (phases * blocks):
+        blocks += 1
+    return -(-pixels // (blocks * ROWS)) * ROWS, min(panels, max(1, threads // (phases * blocks)))
 
 
 def _pixels_in_cache(channels: int, most: int) -> int:

@@ -20,6 +20,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..prefetch import LINE, emit_prefetch
+
 
 def _vector_shape() -> tuple[int, int, int]:
     """(lanes, rows, vectors) for this CPU; rows * vectors accumulators + vectors + 1 must fit its registers."""
@@ -39,10 +41,34 @@ def _vector_shape() -> tuple[int, int, int]:
 LANES, ROWS, VECTORS = _vector_shape()
 COLUMNS = LANES * VECTORS
 ENTRY = ROWS + 1  # int64 numbers of a table entry: the offset of B in bytes, then the address of each row of A
+AHEAD = 64  # rows of B before they are needed memory is asked for them
 FINISH = 3  # int64 numbers that say what is done to a tile in the end
 
 _f32, _i32, _i64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-_vector = ir.VectorType(_f32, LANES)
+_vector, _mask = ir.VectorType(_f32, LANES), ir.VectorType(ir.IntType(1), LANES)
+_FIRST = ir.Constant(ir.VectorType(_i32, LANES), [0] * LANES)  # a shuffle that puts the first lane into all
+
+
+def _lanes_below(b, count):
+    """A mask of the first `count` lanes."""
+    lanes = ir.Constant(ir.VectorType(_i64, LANES), list(range(LANES)))
+    undefined = ir.Constant(ir.VectorType(_i64, LANES), ir.Undefined)
+    one = b.insert_element(undefined, count, ir.Constant(_i32, 0))
+    return b.icmp_signed("<", lanes, b.shuffle_vector(one, undefined, _FIRST))
+
+
+def _load_masked(b, at, mask):
+    """The lanes of a mask from memory, zero in the others."""
+    kind = ir.FunctionType(_vector, [_vector.as_pointer(), _i32, _mask, _vector])
+    load = cgutils.get_or_insert_function(b.module, kind, f"llvm.masked.load.v{LANES}f32.p0")
+    return b.call(load, [at, ir.Constant(_i32, 4), mask, ir.Constant(_vector, [0.0] * LANES)])
+
+
+def _store_masked(b, value, at, mask):
+    """The lanes of a mask into memory; the others stay as they are there."""
+    kind = ir.FunctionType(ir.VoidType(), [_vector, _vector.as_pointer(), _i32, _mask])
+    store = cgutils.get_or_insert_function(b.module, kind, f"llvm.masked.store.v{LANES}f32.p0")
+    b.call(store, [value, at, ir.Constant(_i32, 4), mask])
 
 
 @intrinsic
@@ -80,15 +106,18 @@ def _loader(numba_type, ir_type):
 load_float, load_address = _loader(types.float32, _f32), _loader(types.int64, _i64)
 
 
-def _emit_tile_function(module) -> ir.Function:
-    """The micro-kernel as an LLVM function of int64 arguments (see `multiply_tile`)."""
-    name = f"multiply_tile_{ROWS}x{VECTORS}x{LANES}"
+def _emit_tile_function(module, whole: bool) -> ir.Function:
+    """The micro-kernel as an LLVM function of int64 arguments (see `multiply_tile`).
+
+    Where the tile is not whole, the columns of C from `width` on are neither read nor written.
+    """
+    name = f"multiply_{'tile' if whole else 'part'}_{ROWS}x{VECTORS}x{LANES}"
     if name in module.globals:
         return module.globals[name]
-    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_i64] * 11), name)
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_i64] * 12), name)
     function.linkage = "internal"
     function.attributes.add("noinline")
-    table, taps, run, a_step, a_shift, panel, b_step, c_rows, c_shift, accumulate, finish = function.args
+    table, taps, run, a_step, a_shift, panel, b_step, c_rows, c_shift, width, accumulate, finish = function.args
     fma = cgutils.get_or_insert_function(
         module, ir.FunctionType(_vector, [_vector] * 3), f"llvm.fma.v{LANES}f32"
     )
@@ -111,12 +140,23 @@ def _emit_tile_function(module) -> ir.Function:
         one = b.insert_element(undefined, b.load(pointer, align=4), ir.Constant(_i32, 0))
         return b.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_i32, LANES), [0] * LANES))
 
+    masks = None if whole else [_lanes_below(b, b.sub(width, number(LANES * j))) for j in range(VECTORS)]
+
+    def load_c(base, j):
+        return b.load(vector_at(base, j), align=4) if whole else _load_masked(b, vector_at(base, j), masks[j])
+
+    def store_c(value, base, j):
+        if whole:
+            b.store(value, vector_at(base, j), align=4)
+        else:
+            _store_masked(b, value, vector_at(base, j), masks[j])
+
     # the tile starts from C itself or from zeros
     zero = ir.Constant(_vector, [0.0] * LANES)
     c = [b.add(load_i64(c_rows, number(m)), c_shift) for m in range(ROWS)]
     b.cbranch(b.icmp_signed("!=", accumulate, number(0)), block["old"], block["tap"])
     b.position_at_end(block["old"])
-    old = {(m, j): b.load(vector_at(c[m], j), align=4) for m, j in tile}
+    old = {(m, j): load_c(c[m], j) for m, j in tile}
     b.branch(block["tap"])
 
     # for each tap ...
@@ -133,6 +173,8 @@ def _emit_tile_function(module) -> ir.Function:
     b.position_at_end(block["fetch"])
     entry = b.mul(t, number(ENTRY))
     b_first = b.inttoptr(b.add(panel, load_i64(table, entry)), ir.IntType(8).as_pointer())
+    far = b.icmp_signed("!=", b_step, number(4 * COLUMNS))  # rows of B behind one another the hardware fetches itself
+    ahead = b.select(far, b.mul(b_step, number(AHEAD)), number(0))
     a = [
         b.inttoptr(b.add(load_i64(table, b.add(entry, number(1 + m))), a_shift), ir.IntType(8).as_pointer())
         for m in range(ROWS)
@@ -153,6 +195,9 @@ def _emit_tile_function(module) -> ir.Function:
     vectors = [
         b.load(b.bitcast(b.gep(b_row, [number(4 * LANES * j)]), _vector.as_pointer()), align=4) for j in range(VECTORS)
     ]
+    fetched = b.ptrtoint(b.gep(b_row, [ahead]), _i64)
+    for j in range(0, 4 * COLUMNS, LINE):
+        emit_prefetch(b, b.add(fetched, number(j)), write=0, level=3)
     for m in range(ROWS):
         element = broadcast(b.bitcast(b.gep(a[m], [offset]), _f32.as_pointer()))
         for j in range(VECTORS):
@@ -172,7 +217,7 @@ def _emit_tile_function(module) -> ir.Function:
     b.cbranch(b.icmp_signed("!=", finish, number(0)), block["finish"], block["store"])
     b.position_at_end(block["store"])
     for m, j in tile:
-        b.store(outer[m, j], vector_at(c[m], j), align=4)
+        store_c(outer[m, j], c[m], j)
     b.ret_void()
 
     # C = max(factor * the sum + addend + Z, floor), NaN stays NaN
@@ -183,7 +228,7 @@ def _emit_tile_function(module) -> ir.Function:
     normal = {(m, j): b.call(fma, [outer[m, j], factor[j], addend[j]]) for m, j in tile}
     b.cbranch(b.icmp_signed("!=", to_z, number(0)), block["shortcut"], block["clip"])
     b.position_at_end(block["shortcut"])
-    added = {(m, j): b.fadd(normal[m, j], b.load(vector_at(b.add(c[m], to_z), j), align=4)) for m, j in tile}
+    added = {(m, j): b.fadd(normal[m, j], load_c(b.add(c[m], to_z), j)) for m, j in tile}
     b.branch(block["clip"])
     b.position_at_end(block["clip"])
     last = {at: b.phi(_vector) for at in tile}
@@ -192,32 +237,37 @@ def _emit_tile_function(module) -> ir.Function:
         y.add_incoming(added[m, j], block["shortcut"])
     for (m, j), y in last.items():
         y = b.select(b.fcmp_ordered("<", y, floor[j]), floor[j], y)
-        b.store(y, vector_at(c[m], j), align=4)
+        store_c(y, c[m], j)
     b.ret_void()
     return function
 
 
 @intrinsic
 def multiply_tile(
-    typing_context, table, taps, run, a_step, a_shift, panel, b_step, c_rows, c_shift, accumulate, finish
+    typing_context, table, taps, run, a_step, a_shift, panel, b_step, c_rows, c_shift, width, accumulate, finish
 ):
     """The micro-kernel; every argument an int64, addresses and steps in bytes.
 
     table       taps entries of ENTRY numbers: offset of the tap's B in the panel, address of each of ROWS rows of A
     run         length of the inner sum; a_step: from A[t, m, i] to A[t, m, i + 1]; a_shift: added to every row of A
     panel       address of B, whose rows of COLUMNS floats are b_step bytes apart
-    c_rows      address of ROWS addresses: where the rows of C lie (several may be one row that nobody reads);
-                c_shift: added to each
+    c_rows      address of ROWS addresses: where the rows of C lie (several may be one, if they are equal sums or nobody
+                reads it); c_shift: added to each; width: how many of their COLUMNS are C's, of whole panels of B
     accumulate  1: the sum is added to C. 0: it takes C's place
     finish      0, or the address of FINISH numbers: the address of three rows of COLUMNS floats, factor, addend and
                 floor; how many bytes these lie apart; from C to Z, of C's form, which is added, or 0 for none
     """
 
     def emit(context, builder, signature, args):
-        builder.call(_emit_tile_function(builder.module), args)
+        whole = builder.icmp_signed("==", args[9], ir.Constant(_i64, COLUMNS))
+        with builder.if_else(whole) as (then, otherwise):
+            with then:
+                builder.call(_emit_tile_function(builder.module, whole=True), args)
+            with otherwise:
+                builder.call(_emit_tile_function(builder.module, whole=False), args)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 11), emit
+    return types.void(*[types.int64] * 12), emit
 
 
 @intrinsic
@@ -229,28 +279,14 @@ def copy_floats(typing_context, target, source, count, room):
     """
 
     def emit(context, builder, signature, args):
-        b, module = builder, builder.module
+        b = builder
         target, source, count, room = args
-        mask_type = ir.VectorType(ir.IntType(1), LANES)
-        lanes = ir.Constant(ir.VectorType(_i64, LANES), list(range(LANES)))
-        zero = ir.Constant(_vector, [0.0] * LANES)
-        masked_load, masked_store = (
-            cgutils.get_or_insert_function(module, ir.FunctionType(result, kinds), f"llvm.masked.{op}.v{LANES}f32.p0")
-            for op, result, kinds in (
-                ("load", _vector, [_vector.as_pointer(), _i32, mask_type, _vector]),
-                ("store", ir.VoidType(), [_vector, _vector.as_pointer(), _i32, mask_type]),
-            )
-        )
 
         def at(base, chunk):
             return b.inttoptr(b.add(base, b.mul(chunk, ir.Constant(_i64, 4 * LANES))), _vector.as_pointer())
 
         def below(end, chunk):
-            rest = b.sub(end, b.mul(chunk, ir.Constant(_i64, LANES)))
-            undefined = ir.Constant(ir.VectorType(_i64, LANES), ir.Undefined)
-            one = b.insert_element(undefined, rest, ir.Constant(_i32, 0))
-            rest = b.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_i32, LANES), [0] * LANES))
-            return b.icmp_signed("<", lanes, rest)
+            return _lanes_below(b, b.sub(end, b.mul(chunk, ir.Constant(_i64, LANES))))
 
         whole = b.sdiv(count, ir.Constant(_i64, LANES))
         with cgutils.for_range(b, whole) as chunk:
@@ -258,12 +294,10 @@ def copy_floats(typing_context, target, source, count, room):
         rest = b.sub(b.sdiv(b.add(room, ir.Constant(_i64, LANES - 1)), ir.Constant(_i64, LANES)), whole)
         with cgutils.for_range(b, rest) as chunk:
             i = b.add(whole, chunk.index)
-            align = ir.Constant(_i32, 4)
             # lanes that a mask leaves out cost much where no memory is: a chunk behind the source is not looked at
             some = b.icmp_signed("<", b.mul(i, ir.Constant(_i64, LANES)), count)
-            mapped = b.select(some, source, target)
-            value = b.call(masked_load, [at(mapped, i), align, below(count, i), zero])
-            b.call(masked_store, [value, at(target, i), align, below(room, i)])
+            value = _load_masked(b, at(b.select(some, source, target), i), below(count, i))
+            _store_masked(b, value, at(target, i), below(room, i))
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4), emit

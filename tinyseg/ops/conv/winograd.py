@@ -249,7 +249,7 @@ def _forward_blocks(y, y2, means, deviations, counts, x, x2, U, epilogue, zeros,
                 for i in range((end - at + ROWS - 1) // ROWS):
                     multiply_tile(address(table) + i * ENTRY * 8, 1, C, 4, point * v_slice * 4, panel,
                                   COLUMNS * 4, address(c_rows) + i * ROWS * 8, (point * m_slice + p * COLUMNS) * 4,
-                                  0, 0)  # fmt: skip
+                                  COLUMNS, 0, 0)  # fmt: skip
         for part in range(1 if K1 == K else 2):
             begin, channels = (0, K1) if part == 0 else (K1, K - K1)
             _transform_outputs(y if part == 0 else y2, 0, channels, address(M), begin, K, m_slice, channels,
@@ -308,7 +308,7 @@ def _panels(y, y2, means, deviations, counts, V, w, epilogue, U, M, panel_first,
                 for i in range((tiles + ROWS - 1) // ROWS):
                     multiply_tile(address(table) + i * ENTRY * 8, 1, channels, 4, (point * v_slice + slab) * 4,
                                   address(U) + point * u_slice * 4, COLUMNS * 4, address(c_rows) + i * ROWS * 8,
-                                  point * m_slice * 4, min(slab, 1), 0)  # fmt: skip
+                                  point * m_slice * 4, COLUMNS, min(slab, 1), 0)  # fmt: skip
         k = p * COLUMNS
         own = y if k < K1 else y2
         own_first, own_channels = (k, K1) if k < K1 else (k - K1, K - K1)

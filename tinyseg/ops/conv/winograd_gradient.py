@@ -78,7 +78,7 @@ def _gradient_blocks(part, dy, x, x2, zeros, V, D, first, last, panel_first, pan
                         # rows beyond the last channel read the next tile's, and their sums are left where they are
                         multiply_tile(address(table), 1, end - at, C * 4, (point * v_slice + slab + c) * 4, panel,
                                       COLUMNS * 4, address(c_rows), (point * (SLAB * COLUMNS + SKEW) + c * COLUMNS) * 4,
-                                      0, 0)  # fmt: skip
+                                      COLUMNS, 0, 0)  # fmt: skip
                 for c in range(channels):
                     transform_filter_gradient(side, address(sum_points), c * COLUMNS * 4, address(taps),
                                               ((slab + c) * K + p * COLUMNS) * 4, COLUMNS, 0, 0)  # fmt: skip
