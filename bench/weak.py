@@ -68,6 +68,7 @@ def run(name: str, options) -> dict:
             command += ["--scribble-width", "2", "--scribble-length", *weaken[1:]] * bool(weaken)
         else:
             command += ["--data", options.data, "--scale", str(options.scale)]
+            command += ["--superpixel-scale", "30", "--superpixel-size", "10"] * ("scribblesup" in train)
             if "--supervision" in train:
                 command += ["--labels", labels(train[1], weaken, options)]
     print("tinyseg", *command, flush=True)

@@ -36,6 +36,29 @@ def test_what_is_freed_is_taken_again():
     assert pool.empty((99, 100)).ctypes.data != address
 
 
+def test_a_little_larger_block_will_do():
+    """But no much larger one, while the pool holds little; what counts as in use is what was asked for."""
+    pool = Pool()
+    large, huge = pool.empty(1_200_000, np.uint8), pool.empty(10_000_000, np.uint8)
+    address, held = large.ctypes.data, pool.held
+    del large, huge
+    small = pool.empty(1_000_000, np.uint8)
+    assert small.ctypes.data == address and pool.held == held
+    assert pool.in_use == Pool._size_class(1_000_000) and pool.in_use + pool.idle < held
+    other = pool.empty(1_000_000, np.uint8)
+    assert pool.held == held + Pool._size_class(1_000_000)
+    del small, other
+    assert pool.in_use == 0 and pool.idle == pool.held
+
+
+def test_any_block_will_do_rather_than_much_more_memory(monkeypatch):
+    """One after the other, each of a class of its own and smaller than the one before."""
+    pool = Pool()
+    for size in (8_000_000, 4_000_000, 6_000_000, 2_500_000):
+        pool.empty(size, np.uint8)
+    assert pool.held < 1.6 * pool.peak and pool.in_use == 0
+
+
 def test_a_block_returns_only_when_its_last_view_dies():
     pool = Pool()
     a = pool.empty((100, 100))

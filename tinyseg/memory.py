@@ -12,44 +12,45 @@ ALIGNMENT = 64
 
 
 class _Buffer:
-    """Owner of one block: NumPy keeps it as the `base` of every view, and its end gives the block back."""
+    """Owner of one block, of which `size` bytes were asked for: NumPy keeps it as the `base` of every view, and its end
+    gives the block back."""
 
-    __slots__ = ("__array_interface__", "block", "pool")
+    __slots__ = ("__array_interface__", "block", "pool", "size")
 
-    def __init__(self, pool, block):
-        self.pool, self.block = pool, block
+    def __init__(self, pool, block, size):
+        self.pool, self.block, self.size = pool, block, size
         self.__array_interface__ = block.__array_interface__
 
     def __del__(self):
-        self.pool._give_back(self.block)
+        self.pool._give_back(self.block, self.size)
 
 
 class Pool:
     """`empty(shape, dtype)` like NumPy's, 64-byte aligned, from blocks kept by size class.
 
-    Size classes are eighths of a power of two, so at most 1/8 of a block is unused. Small arrays (under 4 KiB) come
-    from NumPy. `trim()` hands all idle blocks back to the operating system. Safe to use from several threads.
+    Size classes are eighths of a power of two, so at most 1/8 of a block is unused. Where none of the class is idle,
+    one that is a little larger will do, and one several times larger where the pool would else hold much more than was
+    ever in use. Small arrays (under 4 KiB) come from NumPy. `trim()` hands all idle blocks back to the operating
+    system. Safe to use from several threads.
 
-    Steps of changing sizes would fill the pool with blocks that fit none of the next. So wherever a new block must be
-    asked of the system, idle ones beyond the bytes in use and half of their peak are handed back: classes that were
-    not taken for long, longest first, and beyond two peaks any class. Steps of the same sizes ask for nothing new after
-    the first, and so lose nothing.
+    Steps of changing sizes would fill the pool with blocks that fit none of the next. So wherever none of the class is
+    idle, blocks beyond the bytes in use and half of their peak are handed back: classes that were not taken for long,
+    longest first, and beyond two peaks any class. Steps of the same sizes ask for nothing new after the first two, and
+    so lose nothing.
     """
 
     SMALL = 4096
     LONG = 32  # a class is stale when this many times the peak was taken since it was
+    LARGER, MUCH_LARGER = 1.25, 4  # how much an idle block may be
+    MUCH = 1.4  # times the peak: the bytes held beyond which the second of these counts
 
     def __init__(self):
         self._idle: dict[int, list[np.ndarray]] = {}
         self.lock = threading.RLock()  # reentrant: a collection inside `empty` may end buffers
         self._taken = 0  # bytes taken in all: the clock
         self._last_taken: dict[int, int] = {}  # by size class
-        self.in_use = self.idle = self.peak = 0  # bytes; peak: the most that were ever in use
-
-    @property
-    def held(self) -> int:
-        """Bytes asked of the system and not yet handed back, in use or idle."""
-        return self.in_use + self.idle
+        # bytes: asked for and not yet given back, and the most that these ever were; of idle blocks; of all blocks
+        self.in_use = self.peak = self.idle = self.held = 0
 
     def empty(self, shape, dtype=np.float32) -> np.ndarray:
         """An array of arbitrary content; shape and dtype as `numpy.empty`. Raises MemoryError naming the size."""
@@ -61,7 +62,8 @@ class Pool:
         size = count * dtype.itemsize
         if size < self.SMALL:
             return np.empty(shape, dtype)
-        owner = _Buffer(self, self._take(self._size_class(size)))
+        asked = self._size_class(size)
+        owner = _Buffer(self, self._take(asked), asked)
         return np.asarray(owner)[:size].view(dtype).reshape(shape)
 
     @staticmethod
@@ -72,13 +74,12 @@ class Pool:
     def _take(self, size: int) -> np.ndarray:
         with self.lock:
             self._taken += size
-            self._last_taken[size] = self._taken
-            idle = self._idle.get(size)
-            if idle:
-                self.idle -= size
+            block = self._idle_block(size)
+            if block is None or block.nbytes > size:
+                self._hand_back_surplus()
+            if block is not None:
                 self._use(size)
-                return idle.pop()
-            self._hand_back_surplus()
+                return block
         try:
             raw = np.empty(size + ALIGNMENT, np.uint8)
         except MemoryError:
@@ -91,14 +92,28 @@ class Pool:
                     "Cure: a smaller batch, a smaller crop or a narrower model."
                 ) from None
         with self.lock:
+            self.held += size
             self._use(size)
         start = -raw.ctypes.data % ALIGNMENT
         return raw[start : start + size]
 
-    def _give_back(self, block: np.ndarray) -> None:
+    def _idle_block(self, size: int) -> np.ndarray | None:
+        """The smallest idle block that will do."""
+        found = size
+        if not self._idle.get(size):
+            much = self.held + size > self.MUCH * max(self.peak, self.in_use + size)
+            most = size * (self.MUCH_LARGER if much else self.LARGER)
+            found = min((each for each, blocks in self._idle.items() if blocks and size <= each <= most), default=size)
+        self._last_taken[found] = self._taken
+        if not self._idle.get(found):
+            return None
+        self.idle -= found
+        return self._idle[found].pop()
+
+    def _give_back(self, block: np.ndarray, size: int) -> None:
         with self.lock:
             self._idle.setdefault(block.nbytes, []).append(block)
-            self.in_use -= block.nbytes
+            self.in_use -= size
             self.idle += block.nbytes
 
     def _use(self, size):
@@ -112,6 +127,7 @@ class Pool:
             while self._idle[size] and self.idle > allowed:
                 self._idle[size].pop()
                 self.idle -= size
+                self.held -= size
             if not self._idle[size]:
                 del self._idle[size]
 
@@ -119,4 +135,5 @@ class Pool:
         """Hand every idle block back to the operating system."""
         with self.lock:
             self._idle.clear()
+            self.held -= self.idle
             self.idle, self.peak = 0, self.in_use

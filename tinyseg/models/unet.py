@@ -89,7 +89,8 @@ class UNet(Module):
             x = ops.max_pool2d(x, 2)
         x = self.down[-1](x)
         for up, merge in zip(self.up[::-1], self.merge[::-1]):
-            x = merge([skips.pop(), up(x)])
+            x = up(x)  # on a line of its own: what it was made of is free before merge runs
+            x = merge([skips.pop(), x])
         return ops.crop(self.head(x), 0, 0, h, w)
 
 
