@@ -16,6 +16,14 @@ from tinyseg.device import get_device
 from tinyseg.jit import cache_folder
 from tinyseg.kernel import Kernel, kernel
 
+
+@kernel
+def add_one(y, x):
+    """y = x + 1"""
+    for i in prange(y.size):
+        y[i] = x[i] + 1
+
+
 CORE = ["jit", "native", "kernel", "memory", "device"]
 
 HELPER = """
@@ -264,6 +272,15 @@ def test_tinysegs_own_files_count_where_it_is_installed(tmp_path):
         check=True,
     ).stdout
     assert str(site) in out and "softmax.py" in out and "exponential.py" in out
+
+
+def test_arrays_that_nobody_may_write_to_or_that_are_empty():
+    x = np.arange(5.0)
+    x.flags.writeable = False
+    y = np.zeros(5)
+    get_device("cpu").launch(add_one, y, x)
+    assert np.array_equal(y, [1, 2, 3, 4, 5])
+    get_device("cpu").launch(add_one, np.zeros(0), np.zeros(0))
 
 
 def test_a_kernel_that_is_not_shared_leaves_the_number_of_threads_alone():
