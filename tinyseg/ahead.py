@@ -1,8 +1,9 @@
-"""python -m tinyseg.ahead: compile the kernels of a training step, those that are needed last first.
+"""python -m tinyseg.ahead: compile the kernels of a training step that it comes to last.
 
 The first step of a new installation compiles its kernels one by one, as it comes to them. Whoever makes an optimiser
-is going to train, so by then (`Cpu.prepare`) this runs in a process of its own, from the other end: what the step comes
-to in the second half of its way is in the cache already. A file in the cache folder tells that all is done.
+is going to train, so by then (`Cpu.prepare`) this runs in a process of its own: what the step comes to in the second
+half of its way is in the cache already. The kernels that take longest come first, as long as the step is not there
+before them. A file in the cache folder tells that all is done.
 """
 
 import numpy as np
@@ -17,7 +18,7 @@ from .tensor import tensor
 def main() -> None:
     cpu = get_device("cpu")
     cpu.prepared = True  # this is the helper
-    for task in (optimizers, pooling, filter_gradients, normalisation, direct_gradients, loss, many_filters, rest):
+    for task in (filter_gradients, many_filters, direct_gradients, normalisation, pooling, loss, optimizers, rest):
         task(cpu)
     jit.ahead_mark().touch()
 
