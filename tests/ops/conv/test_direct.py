@@ -1,7 +1,5 @@
 """The steps of the direct algorithm that have a meaning of their own."""
 
-import sys
-
 import numba
 import numpy as np
 import pytest
@@ -9,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinyseg as ts
+from tinyseg.ops.conv import direct_maps
 from tinyseg.ops.conv.direct import by_channel_tiles, pack_panel, pad_columns, sum_parts
 from tinyseg.ops.conv.order import NO_ORDER, order_by_taps
 from tinyseg.ops.conv.simd import COLUMNS, ROWS
@@ -48,12 +47,11 @@ def test_any_cut_of_the_work_makes_the_same_map(monkeypatch, stride, groups):
     """Blocks of few pixels, few channels at a time, channels in shares."""
     x, w, b = (normal(s, i, np.float32) for i, s in enumerate([(2, 9, 8, 66), (5, 5, 66 // groups, 96), (96,)]))
     dy, found = normal((2, -(-5 // stride), -(-4 // stride), 96), 3, np.float32), []
-    conv2d = sys.modules["tinyseg.ops.conv.conv2d"]
-    cuts = conv2d._blocks_and_shares
+    cuts = direct_maps._blocks_and_shares
     for settings, cut in (((512, 256, 32), cuts), ((ROWS, 7, 1), cuts), ((512, 50, 50), lambda *sizes: (3 * ROWS, 2))):
         for name, value in zip(("BLOCK", "DEPTH", "LEAST"), settings):
-            monkeypatch.setattr(conv2d, name, value)
-        monkeypatch.setattr(conv2d, "_blocks_and_shares", cut)
+            monkeypatch.setattr(direct_maps, name, value)
+        monkeypatch.setattr(direct_maps, "_blocks_and_shares", cut)
         tensors = [ts.tensor(a, requires_grad=True) for a in (x, w, b)]
         y = ts.ops.conv2d(*tensors, stride=stride, groups=groups)
         y.backward(dy)
@@ -66,7 +64,7 @@ def test_any_cut_of_the_work_makes_the_same_map(monkeypatch, stride, groups):
 @given(pixels=st.integers(0, 5000), phases=st.integers(1, 9), panels=st.integers(1, 70), threads=st.integers(1, 40))
 def test_blocks_and_shares_occupy_the_threads(pixels, phases, panels, threads):
     """Whole tiles that cover the pixels; jobs enough for all threads where there are pixels and channels enough."""
-    block, shares = sys.modules["tinyseg.ops.conv.conv2d"]._blocks_and_shares(pixels, phases, panels, threads)
+    block, shares = direct_maps._blocks_and_shares(pixels, phases, panels, threads)
     assert block % ROWS == 0 and block <= 512 and 1 <= shares <= panels
     if pixels:
         assert -(-pixels // block) * phases * shares >= min(threads, panels * phases * (pixels // ROWS)) / 2
