@@ -1,34 +1,56 @@
-"""What takes float16 under autocast compiles for a GPU with it, which allows less than the emulator's half."""
+"""What autocast hands over in 16 bits: each model's training step and prediction launch only what the table has."""
 
+from functools import cache
+
+import numpy as np
 import pytest
 
-from tinyseg.cuda import nvrtc
-from tinyseg.cuda.source import Source, twins
+import tinyseg as ts
+from tinyseg import losses, nn
+from tinyseg.cuda.source import sources
+from tinyseg.models import MODELS
 
-from .resources import PACKAGE
+from .shapes import Shapes, units, zeros
 
-pytestmark = pytest.mark.skipif(bool(nvrtc.available()), reason=f"NVRTC: {nvrtc.available()}")
-
-KERNELS = {
-    "ops/activation.cu": ("relu_flat", "relu_backward_flat"),
-    "ops/arithmetic.cu": ("add_flat",),
-    "ops/avg_pool2d.cu": ("box_mean", "box_mean_backward"),
-    "ops/batch_norm.cu": ("run_statistics", "scale_and_shift", "gradient_sums", "gradient_of_rows"),
-    "ops/residual.cu": ("normalise_add_relu", "clipped_gradient_sums", "add_relu_flat"),
-    "ops/conv/depthwise.cu": ("depthwise_forward", "depthwise_backward_x", "depthwise_backward_w"),
-    "ops/conv/plain.cu": ("channel_sums",),
-    "ops/interpolate.cu": ("resample",),
-    "ops/max_pool2d.cu": ("max_pool2d_forward", "max_pool2d_backward", "max_pool2x2_forward", "max_pool2x2_backward"),
-}
+SIDES = {"unet_paper": 188}
+SEMANTIC = [name for name in MODELS if not name.startswith("mask_rcnn")]  # which goes by what it finds
 
 
-@pytest.mark.parametrize("name", KERNELS)
-def test_kernels_of_half_compile_and_spill_nothing(name):
-    path, chosen = PACKAGE / name, {}
-    for kernel in KERNELS[name]:
-        twin = twins(path)[kernel]
-        types = {t: {"T": "half", "S": "float", "B": "float"}.get(t, default) for t, default in twin.templates.items()}
-        chosen.setdefault(tuple(types.items()), []).append(twin.expression(types))
-    for types, expressions in chosen.items():
-        binary = nvrtc.compile(Source(path, path.read_text(), types, False, tuple(expressions)), "sm_80")
-        assert len(binary.resources) == len(expressions) and not any(r.spills for r in binary.resources.values())
+@cache
+def compiled(path) -> set[str]:
+    """The kernels of a file that tests/cuda/resources.py compiles."""
+    return {expression for source in sources(path) for expression in source.expressions}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("name", SEMANTIC)
+def test_all_that_a_model_launches_is_in_the_table(name, dtype):
+    device, side = Shapes(), SIDES.get(name, 96)
+    with nn.no_init(device):
+        model = ts.models.create(name, 21)
+    images = zeros(device, 2, side, side, 3)
+    with ts.autocast(dtype):
+        outputs = model.train()(images)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        loss = sum(losses.cross_entropy(y, np.zeros(y.shape[:3], np.int32)) for y in outputs)
+        with ts.no_grad():
+            model.eval()(images)
+    loss.backward()
+    launched = units(device.plans)
+    assert all(expression in compiled(path) for path, expression in launched)
+    narrow = "half" if dtype == "float16" else "bfloat16"
+    products = {e for _, e in launched if e.split("_product")[0] in ("gather", "turned", "gradient")}
+    assert len(products) == 3 and all(f"<{narrow}" in e for e in products)
+
+
+def test_operators_that_no_model_has_are_there_too():
+    device = Shapes()
+    images, w = zeros(device, 2, 32, 32, 8), zeros(device, 3, 3, 8, 8)
+    with ts.autocast():
+        y = ts.ops.conv2d(images, w, padding=1)
+        results = [ts.ops.max_pool2d(y, 17), ts.ops.adaptive_avg_pool2d(y, 3), ts.ops.relu(y)]
+    results.append(ts.ops.conv2d(y, w))  # outside: float32 again
+    assert [r.dtype for r in results] == [np.float16] * 3 + [np.float32]
+    expected = {"max_pool2d_forward<half, int32>", "box_mean<half>", "relu_flat<half>", "convert<float, half>"}
+    launched = units(device.plans)
+    assert expected <= {e for _, e in launched} and all(e in compiled(path) for path, e in launched)

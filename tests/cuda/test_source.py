@@ -77,6 +77,8 @@ def test_what_a_twin_says(tmp_path):
     assert twin["plain"].loop == "blocks" and twin["plain"].block == 256 and twin["plain"].shape(None, 7) == (3, 0)
     assert twin["flat"].loop == "for" and twin["flat"].block == 64
 
+    assert tiles.types == (("float", "uint8"), ("double", "uint8")) and twin["plain"].types == ((),)
+
     f4, i4, u1 = (np.dtype(t) for t in (np.float32, np.int32, np.uint8))
     plan = tiles.plan((f4, u1, i4, None, None, None, False))
     assert plan.types == {"T": "float", "Tap": "uint8"} and tiles.expression(plan.types) == "tiles<float, uint8>"
@@ -97,6 +99,24 @@ def test_what_a_twin_says(tmp_path):
     ):
         with pytest.raises(TypeError, match=f"kernel tiles: {message}"):
             tiles.plan((*kinds, False))
+
+
+def test_types_are_those_that_are_said(tmp_path):
+    twin = read(
+        tmp_path,
+        """
+        template <class T, class S> __global__ void TYPES(double, half float)
+        f(T *y, S *s, Index n) { PARALLEL_FOR(i, n) y[i] = s[i]; }
+        template <class T, class S> __global__ void g(T *y, S *s, Index n) { PARALLEL_FOR(i, n) y[i] = s[i]; }
+        """,
+    )
+    half, single = np.dtype(np.float16), np.dtype(np.float32)
+    assert twin["f"].types == (("double", "double"), ("half", "float"))
+    assert twin["f"].plan((half, single, None, False)).module.expressions == ("f<half, float>",)
+    both = {source.types: source.expressions for source in sources(tmp_path / "written.cu")}
+    assert both[("T", "double"), ("S", "double")] == ("f<double, double>", "g<double, double>") and len(both) == 3
+    with pytest.raises(TypeError, match="kernel g<half, float> is not among g<float, float>, g<double, double>; cure"):
+        twin["g"].plan((half, single, None, False))
 
 
 @pytest.mark.parametrize(

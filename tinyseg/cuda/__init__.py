@@ -14,9 +14,11 @@ argument names in the same order (a test compares them):
 and `device.launch(foo, y, x, 0.5, M, K)` runs it on `cuda` and on `emulated`. The rules:
 
 - Arrays arrive as pointers to C-contiguous numbers, so sizes are arguments: a kernel never asks for `x.shape`.
-- Template parameters are deduced from the dtypes of the arrays. `T` is float or double; any other parameter has a
-  default, the usual case: `template <class T, class Tap = uint8>`. Every kernel of the file is compiled at the first
-  launch of one of them with these types.
+- Template parameters are deduced from the dtypes of the arrays; a parameter without a default is like the first. They
+  may be float or double, or what `TYPES(float, half float, bfloat16 float)` before the kernel's name says, choices of
+  which each names the parameters in order: what autocast hands over as half must stand there. Another choice is a
+  TypeError, so all that is ever launched is in the table of resources (tests/cuda). Every kernel of the file with a
+  choice is compiled at the first launch of one of them.
 - Sizes, strides and counts are `Index`: 32 bits, and 64 where an array of the launch has 2^30 elements or more. A
   number may also be T, float, double, bool, int32, uint32, int64. What does not fit is a TypeError.
 - The grid: `PARALLEL_FOR(i, count)` gives each i to a thread, `PARALLEL_BLOCKS(i, count)` gives each i to a block,
@@ -28,8 +30,7 @@ and `device.launch(foo, y, x, 0.5, M, K)` runs it on `cuda` and on `emulated`. T
   `map_packs(PARALLEL_PACKS(n), f, y, x)`.
 - A kernel that needs more control writes `GRID(x, y, z)` and `SHARED(bytes)` between `__launch_bounds__` and its name,
   and takes dynamic shared memory with `DYNAMIC_SHARED(float, tile);`.
-- `TYPES(half, float)`, there too, says what T stands for in the table of resources where that is not float and double.
-  A header may lie beside the .cu file: `ops/conv/gather.cuh`. `matrix.cuh` is a matrix product on tensor cores for any
+- A header may lie beside the .cu file: `ops/conv/gather.cuh`. `matrix.cuh` is a matrix product on tensor cores for any
   operands that a block can copy into shared memory.
 - Gather, do not scatter; no float atomics: results repeat to the bit, in any order of threads.
 - `common.cuh` has the types and block sums, `ptx.cuh` all inline PTX. NVRTC has no standard library; both compilers

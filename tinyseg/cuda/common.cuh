@@ -28,7 +28,7 @@ using Index = int32;
 // Between a kernel's `void` and its name, for those that need another grid than the loops above give.
 #define GRID(...)
 #define SHARED(bytes)
-#define TYPES(...)  // what T stands for, where not float and double
+#define TYPES(...)  // what the template parameters may stand for, where not float and double
 
 #ifdef EMULATED
 #define DYNAMIC_SHARED(T, name) T *name = (T *)emulated::dynamic_shared()

@@ -173,14 +173,13 @@ template <class Unit, int BN> struct Product {
     return threadIdx.x / 32 % ACROSS * 32 + 8 * j + threadIdx.x % 4 * 2 + e % 2;
   }
 
-  // f(row, column, number) for each of this thread's numbers
+  // f(row, column, number) for each of this thread's numbers, row by row: fewer addresses are held at a time
   template <class F> INLINE void each(F f) {
 #pragma unroll
-    for (int i = 0; i < ROWS; i++)
+    for (int i = 0; i < 2 * ROWS; i++)
 #pragma unroll
-      for (int j = 0; j < 4; j++)
-#pragma unroll
-        for (int e = 0; e < 4; e++) f(row(i, e), column(j, e), sum[i][j][e]);
+      for (int j = 0; j < 8; j++)
+        f(row(i / 2, i % 2 * 2), column(j / 2, j % 2), sum[i / 2][j / 2][i % 2 * 2 + j % 2]);
   }
 
   // Writes the first `columns` of each row to place(row), unless that is null: row by row, so that one address is held.
@@ -257,7 +256,7 @@ template <int ROWS, int COLUMNS, class T, class Source> INLINE void copy_tile(T 
       cp_async16(tile + tile_at<COLUMNS, T>(row, column), from, inside ? 16 : 0);
     }
   } else {
-#pragma unroll 2
+#pragma unroll 1  // more at a time spill
     for (int row = threadIdx.x / COLUMNS; row < ROWS; row += THREADS / COLUMNS) {
       const T *from = source(row, column, inside);
       tile[tile_at<COLUMNS, T>(row, column)] = inside ? *from : T(0.f);

@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ class Twin:
     grid: str  # the blocks, in C: "count / per thread" comes from the loop
     shared: str
     loop: str  # "for", "blocks", or "" where GRID stands
-    T: tuple[str, ...]  # what the template parameter T stands for
+    types: tuple[tuple[str, ...], ...]  # what the template parameters stand for: the choices that there are
     constants: dict[str, int] = field(repr=False)
 
     def plan(self, kinds: tuple) -> "Plan":
@@ -80,6 +81,9 @@ class Twin:
         if missing := set(self.templates) - set(types):
             raise TypeError(f"kernel {self.name}: no array tells what {', '.join(sorted(missing))} is")
         types = {name: types[name] for name in self.templates}
+        if tuple(types.values()) not in self.types:
+            choices = ", ".join(self.expression(dict(zip(self.templates, chosen))) for chosen in self.types)
+            raise TypeError(f"kernel {self.expression(types)} is not among {choices}; cure: TYPES in {self.path.name}")
         numbers = [
             None if p.pointer else np.dtype(self._dtype(types.get(p.type, p.type), wide)) for p in self.parameters
         ]
@@ -173,20 +177,16 @@ class Source:
 
 @functools.cache
 def source(path: Path, types: tuple, wide: bool) -> Source:
-    """All kernels of a file that have exactly these template parameters."""
-    names = tuple(name for name, _ in types)
-    same = [t for t in twins(path).values() if tuple(t.templates) == names]
+    """All kernels of a file whose template parameters are these and may be these types."""
+    names, chosen = (tuple(part) for part in zip(*types)) if types else ((), ())
+    same = [t for t in twins(path).values() if tuple(t.templates) == names and chosen in t.types]
     return Source(path, path.read_text(), types, wide, tuple(t.expression(dict(types)) for t in same))
 
 
 def sources(path: Path) -> list[Source]:
-    """Every unit of a file that a list of all kernels should have: each T, and others at their default or like T."""
-    found = {}
-    for twin in twins(path).values():
-        for T in twin.T if "T" in twin.templates else ("float",):
-            types = tuple((name, default or T) for name, default in twin.templates.items())
-            found[types] = source(path, types, False)
-    return list(found.values())
+    """Every unit of a file: all that can ever be launched."""
+    found = dict.fromkeys(tuple(zip(t.templates, types)) for t in twins(path).values() for types in t.types)
+    return [source(path, types, False) for types in found]
 
 
 _plans: dict[tuple, Plan] = {}
@@ -264,8 +264,15 @@ def _twin(path, match, body, constants) -> Twin:
             f"{path.name}: kernel {name}: the grid depends on {', '.join(sorted(unknown))}; it can only depend on "
             "the kernel's arguments and on constants of the file (constexpr int)"
         )
-    types = tuple(_split(_call("TYPES", attributes) or "float, double"))
+    types = _call("TYPES", attributes) or ("float, double" if templates else "")
+    types = tuple(_choice(words.split(), templates) for words in _split(types)) if templates else ((),)
     return Twin(path, name, templates, tuple(parameters), threads, grid, shared, loop, types, constants)
+
+
+def _choice(words: list[str], templates: dict[str, str]) -> tuple[str, ...]:
+    """What each template parameter stands for: as said, or else its default, or else as the first."""
+    said = zip_longest(words, templates.values(), fillvalue="")
+    return tuple(word or default or words[0] for word, default in said)
 
 
 def _call(function: str, text: str) -> str | None:

@@ -5,8 +5,9 @@
 // Of each run of rows the mean and the sum of squared deviations from it, summed about the run's first row, so that a
 // large mean costs no digits. Parallel over runs and channels.
 template <class T, class S>
-__global__ void run_statistics(S *__restrict__ mean, S *__restrict__ deviation, const T *__restrict__ x, Index M,
-                               Index C, Index run) {
+__global__ void TYPES(float, double, half float)
+run_statistics(S *__restrict__ mean, S *__restrict__ deviation, const T *__restrict__ x, Index M,
+               Index C, Index run) {
   PARALLEL_FOR(j, cdiv(M, run) * C) {
     Index i = j / C, c = j % C;
     Index begin = i * run, end = min(M, begin + run);
@@ -24,8 +25,9 @@ __global__ void run_statistics(S *__restrict__ mean, S *__restrict__ deviation, 
 
 // y = max(x * scale + shift, lowest), nan stays nan. Parallel over y.
 template <class T, class S>
-__global__ void scale_and_shift(T *__restrict__ y, const T *__restrict__ x, const S *__restrict__ scale,
-                                const S *__restrict__ shift, S lowest, Index M, Index C) {
+__global__ void TYPES(float, double, half float)
+scale_and_shift(T *__restrict__ y, const T *__restrict__ x, const S *__restrict__ scale,
+                const S *__restrict__ shift, S lowest, Index M, Index C) {
   constexpr int V = 16 / sizeof(T);
   bool packed = C % V == 0 && in_packs(y, x) && in_packs(scale, shift);
   each_pack<V>(PARALLEL_PACKS(M * C), packed, [&](auto width, Index i) {
@@ -40,9 +42,10 @@ __global__ void scale_and_shift(T *__restrict__ y, const T *__restrict__ x, cons
 
 // Of each run of rows the sums of dy and dy (x - mean), where x * scale + shift > 0. Parallel over runs and channels.
 template <class T, class S>
-__global__ void gradient_sums(S *__restrict__ sum_dy, S *__restrict__ sum_dyx, const T *__restrict__ dy,
-                              const T *__restrict__ x, const S *__restrict__ mean, const S *__restrict__ scale,
-                              const S *__restrict__ shift, Index M, Index C, Index run) {
+__global__ void TYPES(float, double, half float)
+gradient_sums(S *__restrict__ sum_dy, S *__restrict__ sum_dyx, const T *__restrict__ dy,
+              const T *__restrict__ x, const S *__restrict__ mean, const S *__restrict__ scale,
+              const S *__restrict__ shift, Index M, Index C, Index run) {
   PARALLEL_FOR(j, cdiv(M, run) * C) {
     Index i = j / C, c = j % C;
     Index end = min(M, (i + 1) * run);
@@ -60,10 +63,11 @@ __global__ void gradient_sums(S *__restrict__ sum_dy, S *__restrict__ sum_dyx, c
 
 // dx = factor dy + slope (x - mean) + level, dy only where x * scale + shift > 0. Parallel over dx.
 template <class T, class S>
-__global__ void gradient_of_rows(T *__restrict__ dx, const T *__restrict__ dy, const T *__restrict__ x,
-                                 const S *__restrict__ mean, const S *__restrict__ scale, const S *__restrict__ shift,
-                                 const S *__restrict__ factor, const S *__restrict__ slope,
-                                 const S *__restrict__ level, Index M, Index C) {
+__global__ void TYPES(float, double, half float)
+gradient_of_rows(T *__restrict__ dx, const T *__restrict__ dy, const T *__restrict__ x,
+                 const S *__restrict__ mean, const S *__restrict__ scale, const S *__restrict__ shift,
+                 const S *__restrict__ factor, const S *__restrict__ slope,
+                 const S *__restrict__ level, Index M, Index C) {
   constexpr int V = 16 / sizeof(T);
   bool packed = C % V == 0 && in_packs(dx, dy, x) && in_packs(mean, scale, shift, factor, slope, level);
   each_pack<V>(PARALLEL_PACKS(M * C), packed, [&](auto width, Index i) {

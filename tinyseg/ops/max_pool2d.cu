@@ -5,10 +5,11 @@ template <class T> INLINE bool beats(T a, T best) { return a > best || a != a; }
 
 // y: the maximum of each window; tap: r*S + s where it stood. Parallel over y.
 template <class T, class Tap = uint8>
-__global__ void max_pool2d_forward(T *__restrict__ y, Tap *__restrict__ tap, const T *__restrict__ x, Index N, Index H,
-                                   Index W, Index C, Index P, Index Q, Index R, Index S, Index stride_h,
-                                   Index stride_w, Index padding_h, Index padding_w, Index dilation_h,
-                                   Index dilation_w) {
+__global__ void TYPES(float, double, half, float int32, double int32, half int32)
+max_pool2d_forward(T *__restrict__ y, Tap *__restrict__ tap, const T *__restrict__ x, Index N, Index H,
+                   Index W, Index C, Index P, Index Q, Index R, Index S, Index stride_h,
+                   Index stride_w, Index padding_h, Index padding_w, Index dilation_h,
+                   Index dilation_w) {
   PARALLEL_FOR(i, N * P * Q * C) {
     Index c = i % C, q = i / C % Q, p = i / C / Q % P, n = i / C / Q / P;
     T best = -INFINITY;
@@ -30,10 +31,11 @@ __global__ void max_pool2d_forward(T *__restrict__ y, Tap *__restrict__ tap, con
 
 // dx: the sum of dy over the windows whose maximum stood here. Parallel over dx.
 template <class T, class Tap = uint8>
-__global__ void max_pool2d_backward(T *__restrict__ dx, const T *__restrict__ dy, const Tap *__restrict__ tap, Index N,
-                                    Index H, Index W, Index C, Index P, Index Q, Index R, Index S, Index stride_h,
-                                    Index stride_w, Index padding_h, Index padding_w, Index dilation_h,
-                                    Index dilation_w) {
+__global__ void TYPES(float, double, half, float int32, double int32, half int32)
+max_pool2d_backward(T *__restrict__ dx, const T *__restrict__ dy, const Tap *__restrict__ tap, Index N,
+                    Index H, Index W, Index C, Index P, Index Q, Index R, Index S, Index stride_h,
+                    Index stride_w, Index padding_h, Index padding_w, Index dilation_h,
+                    Index dilation_w) {
   PARALLEL_FOR(i, N * H * W * C) {
     Index c = i % C, w = i / C % W + padding_w, h = i / C / W % H + padding_h, n = i / C / W / H;
     // the windows p in which this row is tap r: p * stride + r * dilation = h
@@ -55,8 +57,9 @@ __global__ void max_pool2d_backward(T *__restrict__ dx, const T *__restrict__ dy
 
 // max_pool2d_forward for windows of 2x2 that tile the image. Parallel over y.
 template <class T, class Tap = uint8>
-__global__ void max_pool2x2_forward(T *__restrict__ y, Tap *__restrict__ tap, const T *__restrict__ x, Index N, Index C,
-                                    Index P, Index Q) {
+__global__ void TYPES(float, double, half)
+max_pool2x2_forward(T *__restrict__ y, Tap *__restrict__ tap, const T *__restrict__ x, Index N, Index C,
+                    Index P, Index Q) {
   PARALLEL_FOR(i, N * P * Q * C) {
     Index c = i % C, q = i / C % Q, row = i / C / Q;
     const T *at = x + ((2 * row) * 2 * Q + 2 * q) * C + c;
@@ -72,8 +75,9 @@ __global__ void max_pool2x2_forward(T *__restrict__ y, Tap *__restrict__ tap, co
 
 // max_pool2d_backward for windows of 2x2 that tile the image. Parallel over dy.
 template <class T, class Tap = uint8>
-__global__ void max_pool2x2_backward(T *__restrict__ dx, const T *__restrict__ dy, const Tap *__restrict__ tap, Index N,
-                                     Index C, Index P, Index Q) {
+__global__ void TYPES(float, double, half)
+max_pool2x2_backward(T *__restrict__ dx, const T *__restrict__ dy, const Tap *__restrict__ tap, Index N,
+                     Index C, Index P, Index Q) {
   PARALLEL_FOR(i, N * P * Q * C) {
     Index c = i % C, q = i / C % Q, row = i / C / Q;
     T *at = dx + ((2 * row) * 2 * Q + 2 * q) * C + c;
@@ -92,8 +96,9 @@ __global__ void unpool_last(int32 *last, const int32 *__restrict__ at, Index N, 
 
 // y = x at the position that came last, 0 where none came. Parallel over y.
 template <class T>
-__global__ void unpool_gather(T *__restrict__ y, const T *__restrict__ x, const int32 *__restrict__ last, Index N,
-                              Index HW, Index PQ, Index C) {
+__global__ void TYPES(float, double, half)
+unpool_gather(T *__restrict__ y, const T *__restrict__ x, const int32 *__restrict__ last, Index N,
+              Index HW, Index PQ, Index C) {
   PARALLEL_FOR(j, N * HW * C) {
     Index c = j % C, n = j / C / HW;
     y[j] = last[j] < 0 ? T(0) : x[(n * PQ + last[j]) * C + c];
@@ -102,8 +107,9 @@ __global__ void unpool_gather(T *__restrict__ y, const T *__restrict__ x, const 
 
 // dx[n,i,c] = dy[n, at[n,i,c], c]. Parallel over dx.
 template <class T>
-__global__ void max_unpool2d_backward(T *__restrict__ dx, const T *__restrict__ dy, const int32 *__restrict__ at,
-                                      Index N, Index HW, Index PQ, Index C) {
+__global__ void TYPES(float, double, half)
+max_unpool2d_backward(T *__restrict__ dx, const T *__restrict__ dy, const int32 *__restrict__ at,
+                      Index N, Index HW, Index PQ, Index C) {
   PARALLEL_FOR(j, N * PQ * C) {
     Index c = j % C, n = j / C / PQ;
     dx[j] = 0 <= at[j] && at[j] < HW ? dy[(n * HW + at[j]) * C + c] : T(0);

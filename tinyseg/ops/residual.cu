@@ -4,8 +4,9 @@
 
 // y = max(x * scale + shift + z, 0), nan stays nan. Parallel over y.
 template <class T, class S>
-__global__ void normalise_add_relu(T *__restrict__ y, const T *__restrict__ x, const T *__restrict__ z,
-                                   const S *__restrict__ scale, const S *__restrict__ shift, Index M, Index C) {
+__global__ void TYPES(float, double, half float)
+normalise_add_relu(T *__restrict__ y, const T *__restrict__ x, const T *__restrict__ z,
+                   const S *__restrict__ scale, const S *__restrict__ shift, Index M, Index C) {
   constexpr int V = 16 / sizeof(T);
   bool packed = C % V == 0 && in_packs(y, x, z) && in_packs(scale, shift);
   each_pack<V>(PARALLEL_PACKS(M * C), packed, [&](auto width, Index i) {
@@ -21,9 +22,10 @@ __global__ void normalise_add_relu(T *__restrict__ y, const T *__restrict__ x, c
 
 // dz = dy where y > 0, else 0; of each run of rows the sums of dz and dz (x - mean). Parallel over runs and channels.
 template <class T, class S>
-__global__ void clipped_gradient_sums(T *__restrict__ dz, S *__restrict__ sum_dz, S *__restrict__ sum_dzx,
-                                      const T *__restrict__ dy, const T *__restrict__ y, const T *__restrict__ x,
-                                      const S *__restrict__ mean, Index M, Index C, Index run) {
+__global__ void TYPES(float, double, half float)
+clipped_gradient_sums(T *__restrict__ dz, S *__restrict__ sum_dz, S *__restrict__ sum_dzx,
+                      const T *__restrict__ dy, const T *__restrict__ y, const T *__restrict__ x,
+                      const S *__restrict__ mean, Index M, Index C, Index run) {
   PARALLEL_FOR(j, cdiv(M, run) * C) {
     Index i = j / C, c = j % C;
     Index end = min(M, (i + 1) * run);
@@ -41,7 +43,8 @@ __global__ void clipped_gradient_sums(T *__restrict__ dz, S *__restrict__ sum_dz
 
 // y[i] = max(a[i] + b[i], 0), nan stays nan. Parallel over i.
 template <class T>
-__global__ void add_relu_flat(T *__restrict__ y, const T *__restrict__ a, const T *__restrict__ b, Index n) {
+__global__ void TYPES(float, double, half)
+add_relu_flat(T *__restrict__ y, const T *__restrict__ a, const T *__restrict__ b, Index n) {
   auto f = [](T a, T b) {
     Sum<T> v = Sum<T>(a) + Sum<T>(b);
     return T(v < Sum<T>(0) ? Sum<T>(0) : v);

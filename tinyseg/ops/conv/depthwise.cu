@@ -87,7 +87,7 @@ INLINE void forward_sliding(T *y, const T *x, const T *w, const B *b, Index N, I
 
 // y[n,p,q,c] = b[c] + sum_{r,s} w[r,s,0,c] x[n, p*stride + r*dilation - padding, ..., c]. Parallel over y.
 template <class T, class B>
-__global__ void __launch_bounds__(128, 4) GRID(cdiv(N * P * Q * C, 2048))
+__global__ void __launch_bounds__(128, 4) TYPES(float, double, half float) GRID(cdiv(N * P * Q * C, 2048))
 depthwise_forward(T *__restrict__ y, const T *__restrict__ x, const T *__restrict__ w, const B *__restrict__ b, Index N,
                   Index H, Index W, Index C, Index P, Index Q, Index R, Index S, Index stride_h, Index stride_w,
                   Index pad_h, Index pad_w, Index dil_h, Index dil_w) {
@@ -129,7 +129,7 @@ INLINE void backward_pixels(T *dx, const T *dy, const T *w, const B *b, Index N,
 
 // dx[n,h,w,c] = b[c] + sum_{r,s} w[r,s,0,c] dy[n,p,q,c] over the p, q that see (h, w). Parallel over dx.
 template <class T, class B>
-__global__ void __launch_bounds__(128, 4) GRID(cdiv(N * H * W * C, 1024))
+__global__ void __launch_bounds__(128, 4) TYPES(float, double, half float) GRID(cdiv(N * H * W * C, 1024))
 depthwise_backward_x(T *__restrict__ dx, const T *__restrict__ dy, const T *__restrict__ w, const B *__restrict__ b,
                      Index N, Index H, Index W, Index C, Index P, Index Q, Index R, Index S, Index stride_h,
                      Index stride_w, Index pad_h, Index pad_w, Index dil_h, Index dil_w) {
@@ -208,7 +208,7 @@ INLINE void filter_rows(B *parts, const T *dy, const T *x, Index N, Index H, Ind
 
 // parts[i, (r,s,c)] = the filters' gradient over the i-th share of the rows (n, p) of dy. Parallel over parts.
 template <class T, class B>
-__global__ void __launch_bounds__(128, 4) GRID(cdiv(splits * R * S * C, 128))
+__global__ void __launch_bounds__(128, 4) TYPES(float, double, half float) GRID(cdiv(splits * R * S * C, 128))
 depthwise_backward_w(B *__restrict__ parts, const T *__restrict__ dy, const T *__restrict__ x, Index N, Index H,
                      Index W, Index C, Index P, Index Q, Index R, Index S, Index stride_h, Index stride_w, Index pad_h,
                      Index pad_w, Index dil_h, Index dil_w, Index splits) {

@@ -47,6 +47,7 @@ INLINE Taps taps_of_phase(int phase, int taps, int num, int den, int off, int in
 struct Tile {         // the block's part of the result
   int rows, columns;  // how many of its 128 x BN are real
   int channel;        // its first channel, counted over all groups
+  int run, first;     // the channels of a that it sums over; here, where they take no registers
   Index statistics;   // where those of its channels go
   int64 part;         // where its share of the sum goes
   Index tap;          // TURNED: from one tap of w to the next
@@ -130,8 +131,9 @@ INLINE void gather_tile(Out *out, Out *out_behind, int out_first, float *parts, 
     if (m0 >= rows) return;  // this phase is smaller than the largest
     if (threadIdx.x == 0) {
       taps[0] = taps_of_phase(py, R, num_h, den_h, off_h, inc_h);
-      tile = {int(min(Index(BM), rows - m0)),  min(BN, Og - n0), group * Og + n0, m0 / BM * OC + group * Og + n0,
-              (int64)split * N * OH * OW * OC, Index(Og) * AC, TURNED ? Index(n0) * AC + group * Ag : group * Og + n0};
+      tile = {int(min(Index(BM), rows - m0)), min(BN, Og - n0), group * Og + n0, Ag, group * Ag,
+              m0 / BM * OC + group * Og + n0, (int64)split * N * OH * OW * OC, Index(Og) * AC,
+              TURNED ? Index(n0) * AC + group * Ag : group * Og + n0};
     }
     if (threadIdx.x == 32) taps[1] = taps_of_phase(px, S, num_w, den_w, off_w, inc_w);
     __syncthreads();
@@ -155,7 +157,7 @@ INLINE void gather_tile(Out *out, Out *out_behind, int out_first, float *parts, 
 
   auto copy = [&](T *a_tile, T *b_tile) {
     bool real = i < tap_h.count;
-    int move_h = i * tap_h.move, move_w = j * tap_w.move, channel = group * Ag + c;
+    int move_h = i * tap_h.move, move_w = j * tap_w.move, channel = tile.first + c;
     bool in_a = TURNED || channel < a_first;
     const T *from_channel = in_a ? a + channel : a_behind + (channel - a_first);
     int apart = TURNED ? AC : in_a ? a_first : AC - a_first;
@@ -179,7 +181,7 @@ INLINE void gather_tile(Out *out, Out *out_behind, int out_first, float *parts, 
       });
       k += DEPTH;
     }
-    for (c += DEPTH; c >= Ag; c -= Ag)
+    for (c += DEPTH; c >= tile.run; c -= tile.run)
       if (++j == tap_w.count) j = 0, i++;
   };
   Product<Unit, BN> product;

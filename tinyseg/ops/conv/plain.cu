@@ -82,7 +82,8 @@ __global__ void plain_backward_w(T *__restrict__ dw, const T *__restrict__ dy, c
 
 // total[i, k] = sum of dy over the i-th share of its rows, in double. Parallel over shares and channels.
 template <class T>
-__global__ void channel_sums(double *__restrict__ total, const T *__restrict__ dy, Index rows, Index K, Index parts) {
+__global__ void TYPES(float, double, half)
+channel_sums(double *__restrict__ total, const T *__restrict__ dy, Index rows, Index K, Index parts) {
   PARALLEL_FOR(j, parts * K) {
     Index i = j / K, k = j % K;
     Index begin = (int64)rows * i / parts, end = (int64)rows * (i + 1) / parts;

@@ -14,7 +14,7 @@ constexpr int NARROW_BYTES = 49152, MORE_IF_WIDE = 18432;  // the ring of 4 stag
 
 // y of x and w: blocks over tiles of y. See gather.cuh.
 template <class T, class Out>
-__global__ void __launch_bounds__(256, 2) TYPES(half, float, bfloat16)
+__global__ void __launch_bounds__(256, 2) TYPES(half, float, half float, bfloat16 float)
     GRID(cdiv(OC / groups, 64 + 64 * wide) * splits * groups * cdiv(N * OH * OW, 128))
     SHARED(NARROW_BYTES + MORE_IF_WIDE * wide)
 gather_product(Out *out, float *parts, float *mean, float *deviation, const T *a, const T *a_behind, int32 a_first,
@@ -27,7 +27,7 @@ gather_product(Out *out, float *parts, float *mean, float *deviation, const T *a
 
 // dx of dy and w: blocks over tiles of the phases of dx. See gather.cuh.
 template <class T, class Out>
-__global__ void __launch_bounds__(256, 2) TYPES(half, float, bfloat16)
+__global__ void __launch_bounds__(256, 2) TYPES(half, float, half float, bfloat16 float)
     GRID(cdiv(OC / groups, 64 + 64 * wide) * splits * groups * den_h * den_w
          * cdiv(N * cdiv(OH, den_h) * cdiv(OW, den_w), 128)) SHARED(NARROW_BYTES + MORE_IF_WIDE * wide)
 turned_product(Out *out, Out *out_behind, int32 out_first, float *parts, float *mean, float *deviation, const T *a,
@@ -52,7 +52,8 @@ gradient_product(float *parts, const T *dy, const T *x, const T *x_behind, int32
 
 // out[i, k] = b[k] + sum over the parts, in their order; with relu not below 0. Parallel over the elements of out.
 template <class Out>
-__global__ void add_parts(Out *out, const float *parts, const float *b, Index rows, Index K, int32 splits, bool relu) {
+__global__ void TYPES(float, half)
+add_parts(Out *out, const float *parts, const float *b, Index rows, Index K, int32 splits, bool relu) {
   PARALLEL_FOR(i, rows * K) {
     float total = b[i % K];
     for (int part = 0; part < splits; part++) total += parts[(int64)part * rows * K + i];
@@ -62,7 +63,8 @@ __global__ void add_parts(Out *out, const float *parts, const float *b, Index ro
 
 // out = x, rounded to the type of out. Parallel over elements.
 template <class Out, class In>
-__global__ void convert(Out *out, const In *x, Index n) {
+__global__ void TYPES(half float, bfloat16 float, float half)
+convert(Out *out, const In *x, Index n) {
   PARALLEL_FOR(i, n) out[i] = Out(float(x[i]));
 }
 
