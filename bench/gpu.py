@@ -7,14 +7,18 @@
     python -m bench.gpu --small --device emulated       tiny sizes, to see that it runs: no figure of it means anything
 
 Memory-bound rows are a share of the bandwidth of a copy, convolutions of the rate of the GPU's own matrix product in
-float16, both measured first. Times are medians of batches of calls that are waited for once.
+float16, both measured first. Times are medians of batches of calls that are waited for once. A row that fails says why,
+and the others follow; the exit status is then 1.
 """
 
 import argparse
 import re
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from statistics import median
 from typing import NamedTuple
 
@@ -30,27 +34,29 @@ torch_cuda = torch if torch and torch.cuda.is_available() else None
 
 
 class Row(NamedTuple):
-    """What one call of ours and of PyTorch's does at least: bytes moved, or FLOP."""
+    """What makes one call of ours and of PyTorch's (or None), and what a call does at least: bytes moved, or FLOP."""
 
     name: str
-    ours: Callable
-    theirs: Callable | None
-    work: float
+    make: Callable
+    work: float  # 0: unknown
     unit: str  # "GB/s" or "TFLOP/s"
 
 
-def seconds(call: Callable, wait: Callable, calls: int, batches: int = 5) -> float:
-    """The median time of a call in batches that are waited for once."""
-    call()
+def seconds(call: Callable, wait: Callable, most: int, batches: int = 5) -> float:
+    """The median time of a call in batches of a tenth of a second, `most` calls at most, that are waited for once."""
+    for _ in range(2):  # the first compiles, chooses algorithms and fills pools
+        call()
     wait()
-    times = []
-    for _ in range(batches):
+    calls, times = 1, []
+    for _ in range(batches + 1):
         start = time.perf_counter()
         for _ in range(calls):
             call()
         wait()
         times.append((time.perf_counter() - start) / calls)
-    return median(times)
+        if len(times) == 1:
+            calls = max(1, min(most, int(0.1 / times[0])))
+    return median(times[1:])
 
 
 class Bench:
@@ -58,7 +64,7 @@ class Bench:
 
     def __init__(self, device: str, small: bool, compiled: bool = False):
         self.device, self.small, self.compiled = ts.get_device(device), small, compiled
-        self.calls = 1 if small else 20
+        self.calls = 1 if small else 100
 
     def wait(self):
         self.device.numpy(self.device.zeros(1))
@@ -84,94 +90,100 @@ class Bench:
     def rows(self):
         yield from self.memory_bound()
         yield from self.convolutions()
-        yield from self.training()
+        for name, make, flop in gpu_steps.steps(self.device, self.small, self.compiled, torch_cuda):
+            yield Row(name, make, flop, "TFLOP/s")
 
     def memory_bound(self):
         F, n, h, c = torch and torch.nn.functional, self.size(8, 1), self.size(256), self.size(64)
         x, dy = self.tensor(n, h, h, c, grad=True), self.tensor(n, h, h, c, seed=1)
         size = 4 * x.size
-        yield self.both("relu", x, dy, ts.ops.relu, lambda t: F.relu(t), 5 * size)
-        yield self.both("add", x, dy, lambda x: x + dy, lambda t: t + self.twin_of_dy, 3 * size)
+        yield self.both("relu", x, dy, ts.ops.relu, lambda t, _: F.relu(t), 5 * size)
+        yield self.both("add", x, dy, lambda x: x + dy, lambda t, dt: t + dt, 3 * size)
         numbers = [self.tensor(c, seed=i, grad=i < 2) for i in range(2)]
         running = [ts.tensor(np.zeros(c, np.float32), self.device), ts.tensor(np.ones(c, np.float32), self.device)]
         theirs = torch_cuda and [self.twin(t) for t in (*running, *numbers)]
         yield self.both(
             "batch norm + ReLU", x, dy, lambda x: ts.ops.batch_norm_relu(x, *running, *numbers, True),
-            lambda t: F.relu(F.batch_norm(t, *theirs, training=True)), 8 * size,
+            lambda t, _: F.relu(F.batch_norm(t, *theirs, training=True)), 8 * size,
         )  # fmt: skip
         half = self.tensor(n, h // 2, h // 2, c, seed=1)
-        yield self.both("max_pool2d 2x2", x, half, lambda x: ts.ops.max_pool2d(x, 2), lambda t: F.max_pool2d(t, 2),
+        yield self.both("max_pool2d 2x2", x, half, lambda x: ts.ops.max_pool2d(x, 2), lambda t, _: F.max_pool2d(t, 2),
                         2.5 * size)  # fmt: skip
         logits, k, zoom = self.tensor(n, h // 8, h // 8, 21, grad=True), 21, (h, h)
         large = self.tensor(n, h, h, k, seed=1, grad=True)
         yield self.both(
             "interpolate bilinear x8", logits, self.tensor(n, h, h, k, seed=2),
-            lambda x: ts.ops.interpolate(x, size=zoom), lambda t: F.interpolate(t, size=zoom, mode="bilinear"),
+            lambda x: ts.ops.interpolate(x, size=zoom), lambda t, _: F.interpolate(t, size=zoom, mode="bilinear"),
             2 * 4 * (large.size + logits.size),
         )  # fmt: skip
         target = ts.tensor(np.random.default_rng(0).integers(0, k, (n, h, h)).astype(np.int32), self.device)
         labels = torch_cuda and torch.tensor(target.numpy(), device="cuda", dtype=torch.long)
-        yield self.both("softmax", large, self.tensor(n, h, h, k, seed=2), ts.ops.softmax, lambda t: F.softmax(t, 1),
-                        5 * 4 * large.size)  # fmt: skip
+        yield self.both("softmax", large, self.tensor(n, h, h, k, seed=2), ts.ops.softmax,
+                        lambda t, _: F.softmax(t, 1), 5 * 4 * large.size)  # fmt: skip
         yield self.both("cross_entropy", large, None, lambda x: ts.ops.cross_entropy(x, target),
-                        lambda t: F.cross_entropy(t, labels), 3 * 4 * large.size)  # fmt: skip
+                        lambda t, _: F.cross_entropy(t, labels), 3 * 4 * large.size)  # fmt: skip
 
     def both(self, name, x, dy, ours, theirs, work) -> Row:
         """Forward and backward of one operator; dy is None for a loss."""
-        if torch_cuda:
-            t, dt = self.twin(x), None if dy is None else self.twin(dy)
-            self.twin_of_dy = dt
 
         def run():
             x.grad = None
             ours(x).backward(dy)
 
-        def run_torch():
-            t.grad = None
-            theirs(t).backward(dt)
+        def make():
+            if not torch_cuda:
+                return run, None
+            t, dt = self.twin(x), None if dy is None else self.twin(dy)
 
-        return Row(f"{name} {'x'.join(map(str, x.shape))}", run, run_torch if torch_cuda else None, work, "GB/s")
+            def run_torch():
+                t.grad = None
+                theirs(t, dt).backward(dt)
+
+            return run, run_torch
+
+        return Row(f"{name} {'x'.join(map(str, x.shape))}", make, work, "GB/s")
 
     def convolutions(self):
-        for layer in [layer for layer in LAYERS if not layer.transposed][: 1 if self.small else None]:
-            g = layer.geometry
-            n, h, w, c = (1, 12, 12, g.C) if self.small else g.x_shape
-            x, f = self.tensor(n, h, w, c, grad=True), self.tensor(*g.w_shape, seed=1, grad=True)
-            options = dict(stride=g.stride, padding=g.padding, dilation=g.dilation, groups=g.groups)
+        for layer in LAYERS[: 1 if self.small else None]:
             for mode in ("float32", "autocast"):
-                name, context = str(layer), self.mode(mode)
-                with context():
-                    shape = ts.ops.conv2d(x, f, **options).shape
-                yield self.conv(f"{name} {mode} forward+backward", x, f, self.tensor(*shape, seed=2), options, context)
+                name = f"{layer} {mode} forward+backward"
+                g = (replace(layer, n=1, size=12) if self.small else layer).geometry
+                flop = 3 * 2 * g.N * g.P * g.Q * g.K * g.R * g.S * g.C / g.groups
+                half = mode == "autocast"
+                yield Row(name, partial(self.conv, g, layer.transposed, half), flop, "TFLOP/s")
 
-    def mode(self, name):
-        return ts.autocast if name == "autocast" else nullcontext
-
-    def conv(self, name, x, f, dy, options, context) -> Row:
+    def conv(self, g, transposed: bool, half: bool):
+        """Forward and backward of a convolution of geometry g, or of its adjoint."""
+        context = ts.autocast if half else nullcontext
+        given, result = (g.y_shape, g.x_shape) if transposed else (g.x_shape, g.y_shape)
+        x, f, dy = (
+            self.tensor(*given, grad=True),
+            self.tensor(*g.w_shape, seed=1, grad=True),
+            self.tensor(*result, seed=2),
+        )
+        options = dict(stride=g.stride, padding=g.padding, dilation=g.dilation, groups=g.groups)
+        op = ts.ops.conv_transpose2d if transposed else ts.ops.conv2d
         run_torch = None
         if torch_cuda:
             torch.backends.cudnn.benchmark = torch.backends.cudnn.allow_tf32 = True
             t, dt = self.twin(x), self.twin(dy)
             w = torch.tensor(f.numpy().transpose(3, 2, 0, 1), device="cuda")
             w = w.contiguous(memory_format=torch.channels_last).requires_grad_()
+            their_op = getattr(torch.nn.functional, op.__name__)
 
             def run_torch():
                 t.grad = w.grad = None
-                with torch.autocast("cuda", enabled=context is ts.autocast):
-                    torch.nn.functional.conv2d(t, w, **options).backward(dt)
+                with torch.autocast("cuda", enabled=half):
+                    y = their_op(t, w, **options)
+                y.backward(dt.to(y.dtype))
 
         def run():
             x.grad = f.grad = None
             with context():
-                y = ts.ops.conv2d(x, f, **options)
-            y.backward(dy.data.astype(y.dtype))
+                y = op(x, f, **options)
+            y.backward(dy)  # in y's type, as PyTorch's
 
-        flop = 3 * 2 * dy.size * f.size / f.shape[3]
-        return Row(name, run, run_torch, flop, "TFLOP/s")
-
-    def training(self):
-        for step in gpu_steps.steps(self.device, self.small, self.compiled, torch_cuda):
-            yield Row(step.name, step.ours, step.theirs, step.flop, "TFLOP/s")
+        return run, run_torch
 
 
 def peaks(bench: Bench) -> dict[str, float]:
@@ -196,29 +208,48 @@ def main() -> None:
     options = parser.parse_args()
     bench = Bench(options.device, options.small, options.compile)
     top = peaks(bench)
-    print(f"{ts.device.usable_devices()[bench.device.name.split(':')[0]]}; "
+    print(f"{time.strftime('%Y-%m-%d')}, {ts.device.usable_devices()[bench.device.name.split(':')[0]]}; "
           f"copy {top['GB/s'] / 1e9:.4g} GB/s, float16 product {top['TFLOP/s'] / 1e12:.3g} TFLOP/s")  # fmt: skip
     if options.markdown:
         print("\n| what | ours | PyTorch | ours / PyTorch | rate | of the peak | memory |")
         print("|---|--:|--:|--:|--:|--:|--:|")
+    failed = []
     for row in bench.rows():
         if not re.search(options.only, row.name):
             continue
-        ours = seconds(row.ours, bench.wait, bench.calls)
-        theirs = seconds(row.theirs, bench.wait_torch, bench.calls) if row.theirs else None
-        cells = [f"{row.name:64}", f"{1e3 * ours:9.3f} ms", f"{1e3 * theirs:9.3f} ms" if theirs else " " * 12]
-        cells.append(f"{ours / theirs:5.2f}" if theirs else " " * 5)
-        if row.work:
-            scale = 1e9 if row.unit == "GB/s" else 1e12
-            cells += [f"{row.work / ours / scale:8.3g} {row.unit}", f"{row.work / ours / top[row.unit]:4.0%}"]
-        if ("step" in row.name or "inference" in row.name) and "graph" not in row.name:
-            pools = [gpu_steps.pool_bytes(row.ours, bench.device)]
-            pools += [gpu_steps.pool_bytes(row.theirs, bench.device, torch_cuda)] if row.theirs else []
-            cells.append(" against ".join(f"{b / 2**20:.0f} MiB" for b in pools))
+        try:
+            cells = measured(bench, row, top)
+        except Exception as error:  # the rows behind it are worth as much
+            failed.append(row.name)
+            cells = [
+                f"{row.name:64}",
+                f"failed: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            ]
         if options.markdown:
             print(f"| {' | '.join(c.strip() for c in (*cells, *[''] * (7 - len(cells))))} |", flush=True)
         else:
             print("  ".join(cells).rstrip(), flush=True)
+    if failed:
+        sys.exit(f"{len(failed)} rows failed: {', '.join(failed)}")
+
+
+def measured(bench: Bench, row: Row, top: dict[str, float]) -> list[str]:
+    """The cells of a row."""
+    run, run_torch = row.make()
+    ours = seconds(run, bench.wait, bench.calls)
+    theirs = seconds(run_torch, bench.wait_torch, bench.calls) if run_torch else None
+    cells = [f"{row.name:64}", f"{1e3 * ours:9.3f} ms", f"{1e3 * theirs:9.3f} ms" if theirs else " " * 12]
+    cells.append(f"{ours / theirs:5.2f}" if theirs else " " * 5)
+    if row.work:
+        scale = 1e9 if row.unit == "GB/s" else 1e12
+        cells += [f"{row.work / ours / scale:8.3g} {row.unit}", f"{row.work / ours / top[row.unit]:4.0%}"]
+    else:
+        cells += [" " * 16, " " * 4]
+    if ("step" in row.name or "inference" in row.name) and "graph" not in row.name:
+        pools = [gpu_steps.pool_bytes(run, bench.device)]
+        pools += [gpu_steps.pool_bytes(run_torch, bench.device, torch_cuda)] if run_torch else []
+        cells.append(" against ".join(f"{b / 2**20:.0f} MiB" for b in pools))
+    return cells
 
 
 if __name__ == "__main__":
