@@ -89,6 +89,7 @@ def _gather_block(out, a, w, epilogue, shortcut, zeros, order, job, N, AH, AW, A
     n, i, j = _pixel(index * block, ny, nx)
     for tile in range(tiles):
         rows = min(ROWS, count - tile * ROWS)
+        top, bottom, left, right = AH, 0, AW, 0
         for m in range(ROWS):
             if m >= rows:
                 row_h[m], row_w[m], row_a[m] = row_h[m - 1], row_w[m - 1], row_a[m - 1]
@@ -96,12 +97,13 @@ def _gather_block(out, a, w, epilogue, shortcut, zeros, order, job, N, AH, AW, A
                 continue
             if len(order) > 0:
                 n, i, j = _pixel(order[index * block + tile * ROWS + m], ny, nx)
-            row_h[m], row_w[m] = i * step_h, j * step_w
-            of_a = ((n * AH + i * step_h) * AW + j * step_w) * AC
+            h, v = i * step_h, j * step_w
+            top, bottom, left, right = min(top, h), max(bottom, h), min(left, v), max(right, v)
+            of_a = ((n * AH + h) * AW + v) * AC
             of_out = ((n * OH + py + i * den_h) * OW + px + j * den_w) * OC
             prefetch(a, of_a, min(run, NEAR))  # the table takes a while, in which memory would rest
             prefetch_to_write(out, of_out, min(Kg, NEAR))
-            row_a[m] = address(a) + of_a * 4
+            row_h[m], row_w[m], row_a[m] = h, v, address(a) + of_a * 4
             c_rows[tile * ROWS + m] = address(out) + of_out * 4
             j += 1
             if j == nx:
@@ -110,13 +112,17 @@ def _gather_block(out, a, w, epilogue, shortcut, zeros, order, job, N, AH, AW, A
                     n, i = n + 1, 0
         for t in range(taps):
             entry = (tile * taps + used[tile]) * ENTRY
-            seen = False
             shift = (tap_h[t] * AW + tap_w[t]) * AC * 4
-            for m in range(ROWS):
-                h, v = row_h[m] + tap_h[t], row_w[m] + tap_w[t]
-                inside = 0 <= h and h < AH and 0 <= v and v < AW
-                table[entry + 1 + m] = row_a[m] + shift if inside else address(zeros)
-                seen = seen or inside
+            seen = top + tap_h[t] >= 0 and bottom + tap_h[t] < AH and left + tap_w[t] >= 0 and right + tap_w[t] < AW
+            if seen:  # by all pixels of the tile, as in most
+                for m in range(ROWS):
+                    table[entry + 1 + m] = row_a[m] + shift
+            else:
+                for m in range(ROWS):
+                    h, v = row_h[m] + tap_h[t], row_w[m] + tap_w[t]
+                    inside = 0 <= h and h < AH and 0 <= v and v < AW
+                    table[entry + 1 + m] = row_a[m] + shift if inside else address(zeros)
+                    seen = seen or inside
             if seen:
                 table[entry] = t * depth * COLUMNS * 4
                 used[tile] += 1
