@@ -8,6 +8,7 @@ Mask R-CNN, whose work depends on what it finds, has no rate, no graph and is no
 """
 
 import gc
+import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -54,9 +55,12 @@ def steps(device, small: bool, compiled: bool, torch_cuda) -> Iterator[tuple[str
 
 
 def _pair(ours, theirs, what: str):
+    gc.collect()  # models of the row before, which hold on to themselves
     try:
         peer = theirs() if theirs else None
-    except ImportError:  # torchvision
+    except ImportError:
+        if importlib.util.find_spec("torchvision") is not None:
+            raise
         peer = None
     return getattr(ours(), what), getattr(peer, what, None)
 

@@ -29,7 +29,7 @@ def multiply_in_cache(tiles, panels, rows, tables, c_rows, shares):
                 tables[i, tap, 1 + m] = address(rows[i]) + m * RUN * 4
         for _ in range(TILES):
             multiply_tile(address(tables[i]), TAPS, RUN, 4, 0, address(panels[i]), COLUMNS * 4, address(c_rows[i]), 0,
-                          COLUMNS, address(panels[i]), 0)  # fmt: skip
+                          COLUMNS, 1, 0)  # fmt: skip
 
 
 @kernel

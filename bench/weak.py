@@ -68,7 +68,8 @@ def run(name: str, options) -> dict:
             command += ["--scribble-width", "2", "--scribble-length", *weaken[1:]] * bool(weaken)
         else:
             command += ["--data", options.data, "--scale", str(options.scale)]
-            command += ["--superpixel-scale", "30", "--superpixel-size", "10"] * ("scribblesup" in train)
+            scale, size = options.superpixels
+            command += ["--superpixel-scale", scale, "--superpixel-size", size] * ("scribblesup" in train)
             if "--supervision" in train:
                 command += ["--labels", labels(train[1], weaken, options)]
     print("tinyseg", *command, flush=True)
@@ -124,6 +125,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", metavar="DIR")
     parser.add_argument("--scale", type=float, default=0.5, help="of a data set's images (0.5)")
+    parser.add_argument(
+        "--superpixels", nargs=2, default=["100", "20"], metavar=("K", "PIXELS"),
+        help="--superpixel-scale and --superpixel-size of ScribbleSup on a data set (100 20)",
+    )  # fmt: skip
     parser.add_argument("--only", metavar="REGEX", default="", help="the rows whose name it is found in")
     parser.add_argument("--budget", default="--width 8 --epochs 8 --batch 8 --lr 0.005", help="options of every row")
     parser.add_argument("--out", default="runs/weak")

@@ -28,10 +28,10 @@ class _Buffer:
 class Pool:
     """`empty(shape, dtype)` like NumPy's, 64-byte aligned, from blocks kept by size class.
 
-    Size classes are eighths of a power of two, so at most 1/8 of a block is unused. Where none of the class is idle,
-    one that is a little larger will do, and one several times larger where the pool would else hold much more than was
-    ever in use. Small arrays (under 4 KiB) come from NumPy. `trim()` hands all idle blocks back to the operating
-    system. Safe to use from several threads.
+    Size classes are eighths of a power of two, so at most 1/8 of a block of its class is unused. Where none of the
+    class is idle, one that is a little larger will do, and one several times larger where the pool would else hold much
+    more than was ever in use. Small arrays (under 4 KiB) come from NumPy. `trim()` hands all idle blocks back to the
+    operating system. Safe to use from several threads.
 
     Steps of changing sizes would fill the pool with blocks that fit none of the next. So wherever none of the class is
     idle, blocks beyond the bytes in use and half of their peak are handed back: classes that were not taken for long,
@@ -49,7 +49,7 @@ class Pool:
         self.lock = threading.RLock()  # reentrant: a collection inside `empty` may end buffers
         self._taken = 0  # bytes taken in all: the clock
         self._last_taken: dict[int, int] = {}  # by size class
-        # bytes: asked for and not yet given back, and the most that these ever were; of idle blocks; of all blocks
+        # bytes: asked for and not yet given back, and the most of these since `trim`; of idle blocks; of all blocks
         self.in_use = self.peak = self.idle = self.held = 0
 
     def empty(self, shape, dtype=np.float32) -> np.ndarray:
@@ -103,7 +103,8 @@ class Pool:
         if not self._idle.get(size):
             much = self.held + size > self.MUCH * max(self.peak, self.in_use + size)
             most = size * (self.MUCH_LARGER if much else self.LARGER)
-            found = min((each for each, blocks in self._idle.items() if blocks and size <= each <= most), default=size)
+            larger = (each for each in sorted(self._idle) if size <= each <= most and self._idle[each])
+            found = next(larger, size)
         self._last_taken[found] = self._taken
         if not self._idle.get(found):
             return None

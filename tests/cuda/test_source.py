@@ -119,6 +119,12 @@ def test_types_are_those_that_are_said(tmp_path):
         twin["g"].plan((half, single, None, False))
 
 
+def test_more_types_than_parameters(tmp_path):
+    kernel = "template <class T> __global__ void TYPES(half float) f(T *y, Index n) { PARALLEL_FOR(i, n) y[i] = 0; }"
+    with pytest.raises(KernelError, match="written.cu: kernel f: TYPES says 'half float', but it has 1 template"):
+        read(tmp_path, kernel)
+
+
 @pytest.mark.parametrize(
     "kernel, message",
     [

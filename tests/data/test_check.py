@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,7 +8,10 @@ from PIL import Image
 
 from tinyseg.data import check
 from tinyseg.data.check import CURES
-from tinyseg.data.weak_files import write_coco_boxes
+from tinyseg.data.coco import Coco
+from tinyseg.data.folder import Folder
+from tinyseg.data.layouts import layout_of_objects
+from tinyseg.data.weak_files import write_coco_boxes, write_points
 
 NAMES = ("background", "cell", "border")
 
@@ -128,9 +133,25 @@ def test_weak_labels_alone_are_a_set(folder):
     report = check(folder)
     assert report.ok and report.weak == {"scribbles": 6} and report.pairs == 0 and report.images == 6
     assert "tinyseg train --supervision scribbles learns from them" in str(report)
-    assert "note      no masks: training needs those of the split val" in str(report)
+    assert "note      no masks in the split val: training needs them" in str(report)
+    (folder / "classes.txt").unlink()
+    assert "two classes; more are named in classes.txt" in str(check(folder))
     (folder / "scribbles").rename(folder / "others")
     assert list(check(folder).problems) == ["no data set"]
+
+
+def test_weak_labels_do_not_hide_what_says_more(folder):
+    """A folder called as a split beside images/ and masks/ is none of theirs; nor are objects forgotten for points."""
+    (folder / "masks").rename(folder / "all")
+    write_points(folder / "points" / "0.txt", np.array([[1, 2, 3]]))
+    (folder / "all").rename(folder / "masks")
+    (folder / "test").mkdir()
+    assert check(folder).splits == {"train": 4, "val": 2}
+    (folder / "masks").rename(folder / "others")
+    content = {"images": [{"id": 1, "file_name": "0.png", "height": 12, "width": 10}], "annotations": [],
+               "categories": [{"id": 1, "name": "cell"}]}  # fmt: skip
+    (folder / "instances_train.json").write_text(json.dumps(content))
+    assert layout_of_objects(folder) is Coco and not Folder.recognises(folder)
 
 
 def test_numbers_that_mean_ignore_and_numbers_of_objects(folder, tmp_path):

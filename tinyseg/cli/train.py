@@ -50,7 +50,7 @@ def add(commands) -> None:
     add("--workers", type=whole, metavar="N", help="threads that load images (2)")
     add("--cache", type=not_negative, metavar="GB", help="memory for images that were read once, in GiB (1)")
     add("--model", metavar="NAME", help="see `tinyseg models` (unet)")
-    add("--recipe", choices=["paper"], 
+    add("--recipe", choices=["paper"],
         help="train as the model's paper did (`tinyseg models NAME` tells how); options beside it take precedence")
     add("--init", metavar="RUN", help="begin with the weights of a run, .npz, .pth or .safetensors, as far as they fit")
     add("--recompute", action="store_true",

@@ -265,7 +265,12 @@ def _twin(path, match, body, constants) -> Twin:
             "the kernel's arguments and on constants of the file (constexpr int)"
         )
     types = _call("TYPES", attributes) or ("float, double" if templates else "")
-    types = tuple(_choice(words.split(), templates) for words in _split(types)) if templates else ((),)
+    choices = [words.split() for words in _split(types)] if templates else []
+    if long := [" ".join(words) for words in choices if len(words) > len(templates)]:
+        raise KernelError(
+            f"{path.name}: kernel {name}: TYPES says {long[0]!r}, but it has {len(templates)} template parameters"
+        )
+    types = tuple(_choice(words, templates) for words in choices) or ((),)
     return Twin(path, name, templates, tuple(parameters), threads, grid, shared, loop, types, constants)
 
 

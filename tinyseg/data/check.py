@@ -45,8 +45,8 @@ class Report:
     splits: images by split. images: all in the splits; pairs: those with a mask, where both can be read and fit;
     unused: images in no split; instances: images whose objects are known. sizes: images by (height, width). channels:
     images by channels. values: masks by the numbers found in them; sets: files of masks by all their numbers, as
-    printed. pixels, masks: pixels and masks by class id, 255 = ignore. weak: images by kind of weak label. problems:
-    what is wrong -> where.
+    printed. pixels, masks: pixels and masks by class id, 255 = ignore. weak: images by kind of weak label. masked_val:
+    images of the split val that have masks. problems: what is wrong -> where.
     """
 
     path: Path
@@ -64,6 +64,7 @@ class Report:
     pixels: Counter = field(default_factory=Counter)
     masks: Counter = field(default_factory=Counter)
     weak: Counter = field(default_factory=Counter)
+    masked_val: int = 0
     problems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     @property
@@ -88,8 +89,8 @@ class Report:
         if self.weak:
             lines.append("weak      " + ", ".join(f"{kind} {n}" for kind, n in self.weak.items())
                          + f"   (images); tinyseg train --supervision {' '.join(self.weak)} learns from them")
-            if not self.pairs:
-                lines.append("note      no masks: training needs those of the split val, to measure by")
+            if not self.masked_val:
+                lines.append("note      no masks in the split val: training needs them, to measure by")
         if self.sizes:
             sizes = [f"{height}x{width} ({n})" for (height, width), n in self.sizes.most_common()]
             lines.append(f"sizes     {listed(sizes, 5)}   height x width (images)")
@@ -100,7 +101,7 @@ class Report:
                 lines += self._sets()
         if self.images:
             lines.append(self._objects())
-        if self.labels and self.labels.remark:
+        if self.labels and self.labels.remark and self.images:
             lines.append(f"note      {self.labels.remark}")
         if self.labels and self.labels.ignore_label is not None:
             lines.append(f"note      {self.labels.ignore_label} is read as 255 = ignore: pixels without a label")
@@ -169,6 +170,7 @@ def _items(layout: type[Files], report: Report) -> list[Item]:
             report.problems["split"].append(str(error))
             continue
         report.splits[split] = len(found)
+        report.masked_val += sum(item.mask is not None for item in found if split == "val")
         for item in found:
             if item in items:
                 report.problems["in two splits"].append(item.name)

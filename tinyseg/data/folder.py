@@ -8,8 +8,10 @@ labels (`weak_files`) may stand in the place of masks/.
 
 from pathlib import Path
 
+from .coco import Coco
 from .files import SPLITS, Files, Item, by_stem, pair, split_names, text_splits
 from .labels import Labels, labels_from_files
+from .polygons import Polygons
 from .sample import DataError
 from .weak_files import WEAK
 
@@ -25,7 +27,8 @@ class Folder(Files):
     Example: Folder("isbi2012", split="val")[0].mask
     """
 
-    expects = "images/ + masks/ with equal file names, optional train.txt, val.txt, classes.txt, instances/"
+    expects = ("images/ + masks/ with equal file names (or scribbles/, points/, boxes/, tags.txt), optional train.txt, "
+               "val.txt, classes.txt, instances/")
 
     @staticmethod
     def recognises(path: Path) -> bool:
@@ -64,6 +67,13 @@ def _room(path, split=None):
         tries = [(path, f"images/{split}", f"masks/{split}", f"instances/{split}"),
                  (path / split, "images", "masks", "instances"), (path, split, f"{split}annot", f"{split}instances")]
     for root, images, masks, instances in tries:
-        if (root / images).is_dir() and ((root / masks).is_dir() or any((path / name).exists() for name in WEAK)):
+        stand_in = images.startswith("images") and _has_weak_labels_alone(path)
+        if (root / images).is_dir() and ((root / masks).is_dir() or stand_in):
             return root / images, root / masks, root / instances
     return None
+
+
+def _has_weak_labels_alone(path: Path) -> bool:
+    """Whether there are weak labels, but neither masks nor annotations of objects, which say more."""
+    others = Coco.recognises(path) or Polygons.recognises(path) or (path / "masks").is_dir()
+    return not others and any((path / name).exists() for name in WEAK)

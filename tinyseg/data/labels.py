@@ -98,7 +98,8 @@ def _numbered(path, values):
         raise DataError(f"{path}: the masks hold {listed(values)}, which look like grey levels, not like class ids "
                         "0, 1, 2 ...: renumber them, or name all classes in classes.txt")
     if not values:
-        return Labels(("background", "class 1"))
+        return Labels(("background", "class 1"),
+                      remark="no classes.txt, and no mask that shows more: two classes; more are named in classes.txt")
     return Labels(("background", *(f"class {k}" for k in range(1, count))),
                   remark=f"no classes.txt, and the masks hold {listed(values)}: {count} classes")
 

@@ -65,7 +65,7 @@ def test_any_cut_of_the_work_makes_the_same_map(monkeypatch, stride, groups):
 def test_blocks_and_shares_occupy_the_threads(pixels, phases, panels, threads):
     """Whole tiles that cover the pixels; jobs enough for all threads where there are pixels and channels enough."""
     block, shares = direct_maps._blocks_and_shares(pixels, phases, panels, threads)
-    assert block % ROWS == 0 and block <= 512 and 1 <= shares <= panels
+    assert block % ROWS == 0 and ROWS <= block <= -(-512 // ROWS) * ROWS and 1 <= shares <= panels
     if pixels:
         assert -(-pixels // block) * phases * shares >= min(threads, panels * phases * (pixels // ROWS)) / 2
 
@@ -73,8 +73,8 @@ def test_blocks_and_shares_occupy_the_threads(pixels, phases, panels, threads):
 @pytest.mark.parametrize("dilation, stride", [(6, 1), (12, 1), (5, 2), (2, 1)])
 def test_order_by_taps(dilation, stride):
     """Every pixel once; and tiles see fewer taps than as they lie, where that is what the order is for."""
-    N, H, P = 2, 16, -(-16 // stride)
-    order = order_by_taps(N, H, H, P, P, 3, 3, (stride,) * 2, (-dilation,) * 2, (dilation,) * 2, ROWS)
+    N, H, P, tile = 2, 16, -(-16 // stride), 8
+    order = order_by_taps(N, H, H, P, P, 3, 3, (stride,) * 2, (-dilation,) * 2, (dilation,) * 2, tile)
     if dilation == 2:
         assert order is NO_ORDER
         return
@@ -84,7 +84,7 @@ def test_order_by_taps(dilation, stride):
     seen = np.broadcast_to(inside[:, None, :, None] & inside[None, :, None, :], (N, P, P, 3, 3)).reshape(-1, 9)
 
     def products(pixels):
-        return sum(seen[pixels[i : i + ROWS]].any(0).sum() for i in range(0, len(pixels), ROWS))
+        return sum(seen[pixels[i : i + tile]].any(0).sum() for i in range(0, len(pixels), tile))
 
     assert products(order) < 0.9 * products(np.arange(len(order)))
 
@@ -92,7 +92,8 @@ def test_order_by_taps(dilation, stride):
 @pytest.mark.parametrize("dilation", [1, 6])
 def test_filters_gradient_of_many_channels(dilation):
     """x is laid out anew for it; every sum as the definition has it."""
-    x, w = normal((2, 7, 9, 512), 0, np.float32), normal((3, 3, 512, 40), 1, np.float32)
+    channels = -(-direct_maps.FAR // ROWS) * ROWS
+    x, w = normal((2, 7, 9, channels), 0, np.float32), normal((3, 3, channels, 40), 1, np.float32)
     gradients = []
     for dtype in (np.float32, np.float64):
         tensors = [ts.tensor(a.astype(dtype), requires_grad=True) for a in (x, w)]

@@ -21,7 +21,7 @@ from ...kernel import device_function, kernel
 from ..prefetch import prefetch, prefetch_to_write
 from .simd import COLUMNS, ENTRY, FINISH, LANES, ROWS, address, copy_floats, keep, multiply_tile, transpose_block
 
-AHEAD = 16  # how many rows of filters before they are packed the memory is asked for them
+PACK_AHEAD = 16  # how many rows of filters before they are packed the memory is asked for them
 NEAR = 64  # channels of a pixel that are asked for while the table of addresses is written
 SELDOM = 12  # times that a panel of dy is read: up to here it is read where it lies
 
@@ -36,7 +36,7 @@ def pack_panel(packed, to, w, tap, C, K, first, width, k0, begin, end, transpose
     of = tap * C * K + k0
     if not transposed:
         for i in range(begin, end):
-            prefetch(w, of + (i + AHEAD) * K + first, COLUMNS)
+            prefetch(w, of + (i + PACK_AHEAD) * K + first, COLUMNS)
             row = address(packed) + (to + (i - begin) * COLUMNS) * 4
             copy_floats(row, address(w) + (of + i * K + first) * 4, width, COLUMNS)
         return

@@ -80,7 +80,8 @@ def _merge_taps(device, g: Geometry, x):
 
 
 def _for_tiles(device, g: Geometry, x):
-    """x as the gradient of the filters reads it: with so many channels that its pixels lie far apart, laid out anew.
+    """x as the gradient of the filters reads it: with so many channels, whole tiles of them, that its pixels lie far
+    apart, laid out anew.
 
     Returns x, the floats from a pixel to the next, and those from ROWS channels to the next ROWS.
     """
@@ -119,7 +120,8 @@ def _gather(device, out, a, w, b, a_shape, out_shape, g: Geometry, transposed: b
 
 def _blocks_and_shares(pixels: int, phases: int, panels: int, threads: int) -> tuple[int, int]:
     """Pixels of a block, and in how many shares its channels are computed, so that all threads have equal work."""
-    blocks = max(1, -(-pixels // BLOCK), min(-(-threads // (phases * panels)), -(-pixels // ROWS)))
+    pixels = max(1, pixels)
+    blocks = max(-(-pixels // BLOCK), min(-(-threads // (phases * panels)), -(-pixels // ROWS)))
     while phases * blocks % threads and threads % (phases * blocks):
         blocks += 1
     return -(-pixels // (blocks * ROWS)) * ROWS, min(panels, max(1, threads // (phases * blocks)))

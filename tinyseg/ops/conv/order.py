@@ -14,7 +14,7 @@ NO_ORDER = np.empty(0, np.int64)  # as they lie
 WORTH = 0.9  # the share of the products up to which another order is taken
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def order_by_taps(N, AH, AW, OH, OW, R, S, num, off, inc, tile: int) -> np.ndarray:
     """The numbers of (N,OH,OW) pixels in the order to compute them in, tiles of so many; `NO_ORDER` for as they lie.
 
@@ -27,7 +27,9 @@ def order_by_taps(N, AH, AW, OH, OW, R, S, num, off, inc, tile: int) -> np.ndarr
     if columns.mean() > WORTH * spans.mean():
         return NO_ORDER
     group = _groups(rows)[:, None] * OW + _groups(columns)
-    return np.argsort(np.broadcast_to(group, (N, OH, OW)), axis=None, kind="stable")
+    order = np.argsort(np.broadcast_to(group, (N, OH, OW)), axis=None, kind="stable")
+    order.setflags(write=False)  # the next convolution of this form gets it too
+    return order
 
 
 def _sees(pixels, size, taps, num, off, inc):

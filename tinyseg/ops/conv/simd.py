@@ -138,7 +138,7 @@ def _emit_tile_function(module, whole: bool) -> ir.Function:
     def broadcast(pointer):
         undefined = ir.Constant(_vector, ir.Undefined)
         one = b.insert_element(undefined, b.load(pointer, align=4), ir.Constant(_i32, 0))
-        return b.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(_i32, LANES), [0] * LANES))
+        return b.shuffle_vector(one, undefined, _FIRST)
 
     masks = None if whole else [_lanes_below(b, b.sub(width, number(LANES * j))) for j in range(VECTORS)]
 
