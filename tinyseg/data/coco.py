@@ -240,7 +240,8 @@ def _json_of(path: Path, split: str) -> Path:
     fitting = fitting or (files if len(files) == 1 and split == "all" else [])
     if not fitting:
         raise DataError(f"{path}: no annotations of split '{split}'; expected instances_{split}.json there or in "
-                        f"annotations/; found {listed([f.name for f in files]) or 'none'}")
+                        f"annotations/; found {listed([f.name for f in files]) or 'none'}; cure: the split of one of "
+                        "these, or the file itself")
     return fitting[0]
 
 
