@@ -61,6 +61,12 @@ def test_bad_data_names_the_command_that_finds_all_faults(small, tmp_path, capsy
     assert main([*command, "--out", str(out)]) == 0  # it had not begun: the folder is free
 
 
+def test_a_crop_that_is_nearly_all_padding(small, tmp_path, capsys):
+    args = ["train", "--data", str(small), "--crop", "5000", "64", "--width", "2", "--out", str(tmp_path / "run")]
+    assert main(args) == 1
+    assert "--crop 5000 64 is more than twice as large as the first image" in capsys.readouterr().err
+
+
 def test_eval_names_it_too(trained, small, capsys):
     file = small / "masks" / "val" / "val0.png"
     file.write_bytes(file.read_bytes()[:60])

@@ -70,7 +70,7 @@ FAULTS = {
 
 
 def test_every_cure_has_a_fault():
-    elsewhere = {"no data set", "no picture", "annotations"}  # the last in test_coco.py
+    elsewhere = {"no data set", "no picture", "nothing to measure by", "annotations"}  # the last in test_coco.py
     assert FAULTS.keys() | elsewhere == CURES.keys()
 
 
@@ -131,13 +131,24 @@ def test_weak_labels_alone_are_a_set(folder):
     """Without masks/; what they are good for is said, and what is missing."""
     (folder / "masks").rename(folder / "scribbles")
     report = check(folder)
-    assert report.ok and report.weak == {"scribbles": 6} and report.pairs == 0 and report.images == 6
+    assert list(report.problems) == ["nothing to measure by"] and report.weak == {"scribbles": 6} and report.pairs == 0
     assert "tinyseg train --supervision scribbles learns from them" in str(report)
-    assert "note      no masks in the split val: training needs them" in str(report)
+    assert "needs masks there, to measure by" in str(report) and report.images == 6
     (folder / "classes.txt").unlink()
     assert "two classes; more are named in classes.txt" in str(check(folder))
     (folder / "scribbles").rename(folder / "others")
     assert list(check(folder).problems) == ["no data set"]
+
+
+def test_weak_labels_outside_of_the_image(folder):
+    """As where x and y are exchanged: images are 10 wide and 12 high."""
+    write_points(folder / "points" / "0.txt", np.array([[1, 2, 12], [1, 3, 40]]))
+    write_coco_boxes(folder / "boxes.json", {"1": np.array([[1, 2, 30, 5, 1]])}, {"1": (12, 10)}, NAMES)
+    (folder / "scribbles").mkdir()
+    (folder / "scribbles" / "2.txt").write_text("1,2,11\n")
+    found = check(folder).problems["weak labels"]
+    assert len(found) == 2 and "0.txt: nothing of it lies inside the image of 10 x 12" in found[0]
+    assert "a box ends beyond the image of 10 x 12" in found[1]
 
 
 def test_weak_labels_do_not_hide_what_says_more(folder):

@@ -34,6 +34,8 @@ CURES = {
                      "each",
     "image and mask differ in size": "export both at one size; beware of photos that an EXIF tag turns",
     "number of no class": "name all classes in classes.txt, or renumber the masks (255 = ignore)",
+    "nothing to measure by": "draw the masks of one or a few images, and list them in val.txt: training from weak "
+                             "labels needs masks there, to measure by",
     "nothing but ignore": "take it out of the set: nothing can be learned from it",
 }
 
@@ -89,8 +91,6 @@ class Report:
         if self.weak:
             lines.append("weak      " + ", ".join(f"{kind} {n}" for kind, n in self.weak.items())
                          + f"   (images); tinyseg train --supervision {' '.join(self.weak)} learns from them")
-            if not self.masked_val:
-                lines.append("note      no masks in the split val: training needs them, to measure by")
         if self.sizes:
             sizes = [f"{height}x{width} ({n})" for (height, width), n in self.sizes.most_common()]
             lines.append(f"sizes     {listed(sizes, 5)}   height x width (images)")
@@ -157,6 +157,8 @@ def check(path: str | Path) -> Report:
     weak = find_weak(report, items)
     for item in items:
         _look_at(item, report, weak)
+    if report.weak and not report.masked_val:
+        report.problems["nothing to measure by"].append(f"{path}, split val")
     return report
 
 

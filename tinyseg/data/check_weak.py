@@ -1,7 +1,7 @@
 """`tinyseg check` of weak labels: which images have scribbles, points, boxes or tags, and whether they can be read."""
 
 from .image import read_image
-from .sample import DataError
+from .sample import IGNORE, DataError
 from .voc import root_of
 from .weak_files import labels_at, read_scribbles, read_voc_boxes
 
@@ -43,12 +43,21 @@ def find_weak(report, items) -> set[str]:
 
 def _read(kind, label, image, names):
     """Raise DataError where a label cannot be read. That an image cannot be is told elsewhere."""
+    if kind == "boxes" and not hasattr(label, "shape"):
+        where, label = label, read_voc_boxes(label, names)
+    else:
+        where = label if kind in ("scribbles", "points") else f"{kind} of {image}"
+    if kind == "tags" or image is None:
+        return
+    try:
+        height, width = read_image(image).shape[:2]
+    except DataError:
+        return
     if kind == "boxes":
-        if not hasattr(label, "shape"):
-            read_voc_boxes(label, names)
-    elif kind != "tags" and image is not None:
-        try:
-            size = read_image(image).shape[:2]
-        except DataError:
-            return
-        read_scribbles(label, size, names)
+        outside = (label[:, 2] > width + 1).any() or (label[:, 3] > height + 1).any()
+    else:
+        drawn = read_scribbles(label, (height, width), names)
+        outside = label.suffix != ".png" and label.stat().st_size > 0 and (drawn == IGNORE).all()
+    if outside:
+        what = "a box ends beyond" if kind == "boxes" else "nothing of it lies inside"
+        raise DataError(f"{where}: {what} the image of {width} x {height} pixels; are x and y exchanged?")

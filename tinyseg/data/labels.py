@@ -60,7 +60,7 @@ class Labels:
         mask = self.of(numbers)
         if (mask < 0).any():
             expected = "0 and 255" if self.meaning == "binary" else f"0..{len(self.class_names) - 1}, 255 = ignore"
-            raise DataError(f"{path}: the mask holds {listed(np.unique(numbers))} but there are "
+            raise DataError(f"{path}: the mask holds {listed(np.unique(numbers[mask < 0]))} but there are "
                             f"{len(self.class_names)} classes ({expected}): name all classes in classes.txt, or "
                             "renumber the mask")
         return mask, numbers if self.meaning == "instances" else None

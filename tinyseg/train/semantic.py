@@ -156,6 +156,9 @@ def make_loader(options: Namespace, dataset, transform: t.Transform) -> Loader:
     )
 
 
+LARGE = 1024  # sides of a crop from which on padding alone may fill the memory
+
+
 def crop_of(options: Namespace, dataset) -> tuple[int, int]:
     """The size of the training images: --crop, or the first image's, at most 512."""
     if options.crop is None:
@@ -165,6 +168,12 @@ def crop_of(options: Namespace, dataset) -> tuple[int, int]:
         raise TrainError(
             f"--crop {_sides(options.crop)}: the synthetic shapes are {have} pixels large; cure: --crop {have}, or "
             "--data DIR"
+        )
+    have = dataset[0].image.shape[:2] if max(options.crop) > LARGE else options.crop
+    if any(want > 2 * side for want, side in zip(options.crop, have)):
+        raise TrainError(
+            f"--crop {_sides(options.crop)} is more than twice as large as the first image, {_sides(have)}: most of it "
+            "would be padding, for which memory may not last; cure: a smaller --crop"
         )
     return tuple(options.crop)
 
