@@ -106,10 +106,10 @@ class Pool:
             larger = (each for each in sorted(self._idle) if size <= each <= most and self._idle[each])
             found = next(larger, size)
         self._last_taken[found] = self._taken
-        if not self._idle.get(found):
+        if not (blocks := self._idle.get(found)):
             return None
         self.idle -= found
-        return self._idle[found].pop()
+        return blocks.pop()
 
     def _give_back(self, block: np.ndarray, size: int) -> None:
         with self.lock:

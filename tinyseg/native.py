@@ -41,6 +41,7 @@ from numba.extending import intrinsic
 from .jit import cache_folder, log, stamp
 
 _OPTIONS = dict(error_model="numpy", fastmath={"contract", "nsz"})
+_INTEGERS = int, np.integer, np.bool_
 _word = ir.IntType(64)
 SHARE, SHARES = "_share", "_shares"  # the arguments that a body gets before its own
 NATURAL = "_natural"  # the name in it of `natural`
@@ -78,9 +79,9 @@ class Native:
     def __call__(self, *args):
         kinds, words = [], [1]
         for a in args:
-            if type(a) is int:  # most of them
+            if isinstance(a, _INTEGERS):  # most of them
                 kinds.append("integer")
-                words.append(a)
+                words.append(int(a))
             elif isinstance(a, np.ndarray):
                 if not a.flags.c_contiguous:
                     raise TypeError(
@@ -90,9 +91,6 @@ class Native:
                 kinds.append((a.dtype, a.ndim))
                 words.append(_address(a))
                 words += a.shape
-            elif isinstance(a, int | np.integer | np.bool_):
-                kinds.append("integer")
-                words.append(int(a))
             elif isinstance(a, np.float32):
                 kinds.append("float32")
                 words.append(int(a.view(np.int32)))
@@ -144,7 +142,7 @@ def _team():
 
 def _run(address: int, shares: int, words: bytes) -> None:
     """Call the C function at an address for shares 0 to `shares` - 1, one a thread."""
-    first = _address(_numbers_of(shares)[0])
+    first, _ = _numbers_of(shares)
     if shares == 1:  # a team of one would leave its caller with one thread: OpenMP's keeps the number it was given
         _ALONE(address)(first, first + 8, first + 16, words)
     else:
@@ -152,10 +150,11 @@ def _run(address: int, shares: int, words: bytes) -> None:
 
 
 @cache
-def _numbers_of(shares: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where the numbers 0 to `shares` - 1 stand, how many they are, a step in bytes; and the numbers."""
+def _numbers_of(shares: int) -> tuple[int, tuple]:
+    """The address of: where the numbers 0 to `shares` - 1 stand, how many they are, a step in bytes; and all these."""
     numbers = np.arange(shares)
-    return np.array([_address(numbers), shares, 8]), numbers
+    of_all = np.array([_address(numbers), shares, 8])
+    return _address(of_all), (of_all, numbers)
 
 
 # ------------------------------------------------------------------------------------------------ compiling

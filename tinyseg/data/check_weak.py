@@ -1,11 +1,15 @@
 """`tinyseg check` of weak labels: which images have scribbles, points, boxes or tags, and whether they can be read."""
 
+from functools import cache
+from pathlib import Path
+
 from .image import read_image
 from .sample import IGNORE, DataError
 from .voc import root_of
 from .weak_files import labels_at, read_scribbles, read_voc_boxes
 
 KINDS = ("scribbles", "points", "boxes", "tags")
+EXCHANGED = "are x and y exchanged?"
 
 
 def find_weak(report, items) -> set[str]:
@@ -18,6 +22,15 @@ def find_weak(report, items) -> set[str]:
     names, images = report.labels.class_names, {item.name: item.image for item in items}
     bare = {item.name for item in items if item.mask is None}
     there = set()
+
+    @cache
+    def size_of(image):
+        """(height, width), or None where there is no image, or none that can be read: that is told elsewhere."""
+        try:
+            return None if image is None else read_image(image).shape[:2]
+        except DataError:
+            return None
+
     for kind in KINDS:
         try:
             found = labels_at(report.path, (kind,), names)[kind]
@@ -34,30 +47,25 @@ def find_weak(report, items) -> set[str]:
         for name in found.keys() & images.keys():
             label = found[name]
             try:
-                _read(kind, label, images[name], names)
+                _read(kind, label, images[name], names, size_of)
                 report.weak[kind] += 1
             except DataError as error:
                 report.problems["weak labels"].append(str(error))
     return there
 
 
-def _read(kind, label, image, names):
-    """Raise DataError where a label cannot be read. That an image cannot be is told elsewhere."""
-    if kind == "boxes" and not hasattr(label, "shape"):
+def _read(kind, label, image, names, size_of):
+    """Raise DataError where a label cannot be read or is not of the image."""
+    where = f"{kind} of {image}"
+    if kind == "boxes" and isinstance(label, Path):
         where, label = label, read_voc_boxes(label, names)
-    else:
-        where = label if kind in ("scribbles", "points") else f"{kind} of {image}"
-    if kind == "tags" or image is None:
+    if kind == "tags" or (size := size_of(image)) is None:
         return
-    try:
-        height, width = read_image(image).shape[:2]
-    except DataError:
-        return
+    height, width = size
     if kind == "boxes":
-        outside = (label[:, 2] > width + 1).any() or (label[:, 3] > height + 1).any()
-    else:
-        drawn = read_scribbles(label, (height, width), names)
-        outside = label.suffix != ".png" and label.stat().st_size > 0 and (drawn == IGNORE).all()
-    if outside:
-        what = "a box ends beyond" if kind == "boxes" else "nothing of it lies inside"
-        raise DataError(f"{where}: {what} the image of {width} x {height} pixels; are x and y exchanged?")
+        if (label[:, 2] > width + 1).any() or (label[:, 3] > height + 1).any():
+            raise DataError(f"{where}: a box ends beyond the image of {width} x {height} pixels; {EXCHANGED}")
+        return
+    drawn = read_scribbles(label, size, names)
+    if label.suffix != ".png" and label.stat().st_size and (drawn == IGNORE).all():
+        raise DataError(f"{label}: nothing of it lies inside the image of {width} x {height} pixels; {EXCHANGED}")

@@ -67,13 +67,16 @@ def _room(path, split=None):
         tries = [(path, f"images/{split}", f"masks/{split}", f"instances/{split}"),
                  (path / split, "images", "masks", "instances"), (path, split, f"{split}annot", f"{split}instances")]
     for root, images, masks, instances in tries:
-        stand_in = images.startswith("images") and _has_weak_labels_alone(path)
-        if (root / images).is_dir() and ((root / masks).is_dir() or stand_in):
+        if not (root / images).is_dir():
+            continue
+        # a folder of a split's name is one of images only beside its masks
+        if (root / masks).is_dir() or images != split and _has_weak_labels_alone(path):
             return root / images, root / masks, root / instances
     return None
 
 
 def _has_weak_labels_alone(path: Path) -> bool:
     """Whether there are weak labels, but neither masks nor annotations of objects, which say more."""
-    others = Coco.recognises(path) or Polygons.recognises(path) or (path / "masks").is_dir()
-    return not others and any((path / name).exists() for name in WEAK)
+    if (path / "masks").is_dir() or not any((path / name).exists() for name in WEAK):
+        return False
+    return not any(layout.recognises(path) for layout in (Coco, Polygons))

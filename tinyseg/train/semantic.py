@@ -169,12 +169,13 @@ def crop_of(options: Namespace, dataset) -> tuple[int, int]:
             f"--crop {_sides(options.crop)}: the synthetic shapes are {have} pixels large; cure: --crop {have}, or "
             "--data DIR"
         )
-    have = dataset[0].image.shape[:2] if max(options.crop) > LARGE else options.crop
-    if any(want > 2 * side for want, side in zip(options.crop, have)):
-        raise TrainError(
-            f"--crop {_sides(options.crop)} is more than twice as large as the first image, {_sides(have)}: most of it "
-            "would be padding, for which memory may not last; cure: a smaller --crop"
-        )
+    if max(options.crop) > LARGE:
+        have = dataset[0].image.shape[:2]
+        if any(want > 2 * side for want, side in zip(options.crop, have)):
+            raise TrainError(
+                f"--crop {_sides(options.crop)} is more than twice as large as the first image, {_sides(have)}: most "
+                "of it would be padding, for which memory may not last; cure: a smaller --crop"
+            )
     return tuple(options.crop)
 
 

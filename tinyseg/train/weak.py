@@ -50,8 +50,8 @@ class WeaklySupervised(Semantic):
         self.masks_loss, self.loss_of = self.loss_of, self.loss_of_kinds
         self.cuts = None
         if self.methods["scribbles"] == "scribblesup":
-            superpixels = options.superpixel_scale, options.superpixel_size
-            self.cuts = GraphCuts(self.train_set, Path(options.out) / "labels", *superpixels)
+            folder = Path(options.out) / "labels"
+            self.cuts = GraphCuts(self.train_set, folder, options.superpixel_scale, options.superpixel_size)
             steps = [self.cuts, augmentation(options, self.size, self.mean, self.std)]
             self.loader = make_loader(options, self.train_set, t.Compose(steps))
         epochs = options.epochs or -(-options.steps // len(self.loader))
@@ -190,7 +190,7 @@ class GraphCuts:
 
     def __init__(self, dataset: Weak, folder: Path, scale: float = 100.0, min_size: int = 20):
         self.dataset, self.folder, self.number, self.masks = dataset, folder, 0, {}
-        self.superpixels = {"scale": scale, "min_size": min_size}
+        self.scale, self.min_size = scale, min_size  # of the superpixels
 
     def __call__(self, sample: Sample, rng: np.random.Generator | None = None) -> Sample:
         mask = self.masks.get(sample.name)
@@ -202,7 +202,7 @@ class GraphCuts:
         images = [i for i in range(len(self.dataset)) if self.dataset.kind(i) in ("scribbles", "points")]
         for count, i in enumerate(images, 1):
             sample = self.dataset[i]
-            graph = losses.ScribbleGraph(sample.image, sample.mask, **self.superpixels)
+            graph = losses.ScribbleGraph(sample.image, sample.mask, scale=self.scale, min_size=self.min_size)
             scales = (1 / model.info.scale,)  # the images of the data set are resized already
             p = predict(model, sample.image, scales=scales, probabilities=True) if number > 1 else None
             start = None

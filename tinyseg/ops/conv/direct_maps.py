@@ -53,7 +53,7 @@ def direct_gradient_parts(device, g: Geometry, dy, x):
     panels = g.groups * -(-(g.K // g.groups) // COLUMNS)
     panel_jobs = min(panels, device.threads)
     splits = max(1, min(device.threads // panel_jobs, g.N * g.P))
-    block = max(1, _pixels_in_cache(pixel, 512) // g.Q)
+    block = max(1, _pixels_in_cache(pixel) // g.Q)
     parts = device.empty((splits, (-(-rows // ROWS) * ROWS if merged else rows) * g.K), x.dtype)
     device.launch(filter_gradient_tiles, parts, dy.reshape(-1), x.reshape(-1), zeros, g.N, g.H, g.W, M, g.P, g.Q, g.K,
                   g.R, g.S, *g.stride, *g.padding, *g.dilation, g.groups, pixel, across, merged, splits, panel_jobs,
@@ -127,6 +127,6 @@ def _blocks_and_shares(pixels: int, phases: int, panels: int, threads: int) -> t
     return -(-pixels // (blocks * ROWS)) * ROWS, min(panels, max(1, threads // (phases * blocks)))
 
 
-def _pixels_in_cache(channels: int, most: int) -> int:
-    """How many pixels of so many float channels make up about a quarter of an L2 cache of 512 KiB."""
-    return max(8 * ROWS, min(most, (128 << 10) // (4 * channels)))
+def _pixels_in_cache(channels: int) -> int:
+    """How many pixels of so many float channels make up about a quarter of an L2 cache of 512 KiB, a block at most."""
+    return max(8 * ROWS, min(BLOCK, (128 << 10) // (4 * channels)))
